@@ -1,0 +1,64 @@
+# Each target does its own set-up: it needs Python 3.11 or newer, make and git.
+#
+#   make demo     a fal call over gRPC, end to end, without a key (FAL=live: against fal, with FAL_KEY)
+#   make test     all tests
+#   make check    format, lint, types, proto lint, generated files current
+#   make gen      writes generated files anew
+#   make format   mends what make check says about format
+#   make lock     pins the dependencies anew
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+GEN_VENV := build/gen-venv
+TESTS ?= tests
+
+.PHONY: demo test check gen format lock clean
+.DEFAULT_GOAL := test
+
+demo: $(VENV)/.runtime
+	$(BIN)/falrpc demo $(if $(filter live,$(FAL)),--live)
+
+test: $(VENV)/.dev $(GEN_VENV)/.ready
+	$(BIN)/pytest $(if $(STRICT),--strict-tools) $(TESTS)
+
+check: $(VENV)/.dev $(GEN_VENV)/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/buf lint protos
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/python tests/generated_files.py --check
+
+gen: $(VENV)/.dev $(GEN_VENV)/.ready
+	$(BIN)/python tests/generated_files.py --write
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format --write protos
+
+# The service from this tree, with the pinned packages and no others.
+$(VENV)/.runtime: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "falrpc needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# The tools of the tests and checks on top.
+$(VENV)/.dev: $(VENV)/.runtime tests/requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement tests/requirements.lock
+	touch $@
+
+# The generators apart: they are older than the runtime on purpose (protos/generate.py).
+$(GEN_VENV)/.ready: protos/requirements.lock
+	$(PYTHON) -m venv --clear $(GEN_VENV)
+	$(GEN_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	touch $@
+
+lock: $(VENV)/.dev
+	$(BIN)/python tests/lock.py
+
+clean:
+	rm -rf $(VENV) build dist demo-output

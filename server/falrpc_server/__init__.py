@@ -1,0 +1,1 @@
+"""falrpc_server: the gRPC service in front of fal.ai."""

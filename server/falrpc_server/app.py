@@ -1,0 +1,223 @@
+"""The composition root: builds the server from settings, starts it, drains it, stops it."""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import signal
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import structlog
+from falrpc import v1
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from falrpc_server.background import BackgroundTasks
+from falrpc_server.config import Settings
+from falrpc_server.fal_http import wire
+from falrpc_server.fal_http.client import Bounds, FalClient
+from falrpc_server.fal_http.queue_watch import Pace
+from falrpc_server.fal_http.transport import Limits as TransportLimits
+from falrpc_server.fal_http.transport import Transport
+from falrpc_server.fal_http.uploads import UploadBounds
+from falrpc_server.interceptors.adapter import Chain
+from falrpc_server.interceptors.call import CallRegistry
+from falrpc_server.interceptors.deadline import deadline
+from falrpc_server.interceptors.ending import ending
+from falrpc_server.interceptors.observe import observe
+from falrpc_server.observability import make_logger
+from falrpc_server.servicer import Limits, Servicer
+
+__all__ = ["Gateway", "running", "serve"]
+
+SERVICE = "falrpc.v1.FalService"
+CLEAN_UP_SECONDS_MAX = 10.0
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def serve(settings: Settings) -> int:
+    """Runs the server until SIGTERM or SIGINT; a second signal stops it at once. Returns the exit code."""
+    log = make_logger(settings.log_level)
+    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+        return runner.run(_serve(settings, log))
+
+
+async def _serve(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> int:
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+    try:
+        async with running(settings, log) as gateway:
+            await signals.get()
+            drain = asyncio.create_task(gateway.drain())
+            at_once = asyncio.create_task(signals.get())
+            await asyncio.wait({drain, at_once}, return_when=asyncio.FIRST_COMPLETED)
+            at_once.cancel()
+            drain.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await drain
+    except CannotListen as error:
+        log.error("server.failed", cause=str(error))
+        return 1
+    return 0
+
+
+class CannotListen(Exception):
+    """The listener's address can't be had."""
+
+
+class Gateway:
+    """The running service. Made by running()."""
+
+    def __init__(
+        self, settings: Settings, log: structlog.typing.FilteringBoundLogger, transport: Transport
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._calls = CallRegistry()
+        self._background = BackgroundTasks()
+        self._health = health.aio.HealthServicer()
+        fal = FalClient(transport, settings.key, _hosts(settings), _bounds(settings), _user_agent())
+        servicer = Servicer(fal, self._background, _limits(settings))
+        interceptors = [
+            observe,
+            ending,
+            deadline(settings.default_deadline_seconds, settings.deadline_seconds_max),
+        ]
+        self._server = grpc.aio.server(
+            interceptors=[Chain(SERVICE, interceptors, self._calls, log)],
+            options=_server_options(settings),
+        )
+        # The methods take a Call instead of grpc's context: the chain sees to it.
+        v1.add_FalServiceServicer_to_server(servicer, self._server)  # type: ignore[arg-type]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if settings.offers_reflection:
+            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+        self.address = ""
+        """The listener's `host:port`, with the port that was really taken."""
+
+    async def start(self) -> None:
+        """Starts to listen. Raises CannotListen."""
+        try:
+            port = self._server.add_insecure_port(self._settings.listen)
+        except RuntimeError as error:
+            raise CannotListen(f"FALRPC_LISTEN={self._settings.listen}: {error}") from error
+        await self._server.start()
+        self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
+        await self._set_health(SERVING)
+        self._log.info("server.started", address=self.address, version=_version())
+
+    async def drain(self) -> None:
+        """Stops in good order; the remote work of calls that are cut goes on.
+
+        NOT_SERVING, then a delay in which new calls are still served, then no new calls; calls in flight
+        may finish until the limit, then reads end UNAVAILABLE and paid calls UNKNOWN.
+        """
+        self._log.info("server.draining", calls=len(self._calls))
+        await self._set_health(NOT_SERVING)
+        await asyncio.sleep(self._settings.drain_delay_seconds)
+        grace = self._settings.drain_seconds + CLEAN_UP_SECONDS_MAX
+        refusing = asyncio.create_task(self._server.stop(grace))
+        try:
+            if not await self._calls.wait_idle(self._settings.drain_seconds):
+                self._calls.drain()
+                await self._calls.wait_idle(CLEAN_UP_SECONDS_MAX)
+        finally:
+            refusing.cancel()
+
+    async def stop(self) -> None:
+        """Stops at once and waits for clean-ups."""
+        await self._set_health(NOT_SERVING)
+        self._calls.drain()
+        await self._calls.wait_idle(CLEAN_UP_SECONDS_MAX)
+        await self._server.stop(None)
+        await self._background.drain(CLEAN_UP_SECONDS_MAX)
+        self._log.info("server.stopped")
+
+    async def _set_health(self, status: int) -> None:
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> AsyncIterator[Gateway]:
+    """Runs the service on the current event loop. Raises CannotListen."""
+    limits = TransportLimits(
+        connections=settings.connections_max,
+        connect_seconds=settings.connect_seconds,
+        pool_seconds=settings.pool_seconds,
+    )
+    async with Transport(limits) as transport:
+        gateway = Gateway(settings, log, transport)
+        try:
+            await gateway.start()
+            yield gateway
+        finally:
+            await gateway.stop()
+
+
+def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if settings.loop == "auto":
+        try:
+            import uvloop
+        except ImportError:  # there is none for this platform
+            return None
+        return uvloop.new_event_loop
+    return None
+
+
+def _hosts(settings: Settings) -> wire.Hosts:
+    if base := settings.emulator_url:
+        host = wire.host_of(base)
+        return wire.Hosts(f"{base}/run", f"{base}/queue", f"{base}/rest", (host,))
+    return wire.Hosts(
+        settings.fal_run_url, settings.fal_queue_url, settings.fal_rest_url, settings.upload_hosts
+    )
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        output_bytes_max=settings.output_bytes_max,
+        read_idle_seconds=settings.read_idle_seconds,
+        stream_idle_seconds=settings.stream_idle_seconds,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        input_bytes_max=settings.input_bytes_max,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        upload_bounds=UploadBounds(settings.upload_bytes_max, settings.upload_collect_bytes_max),
+        pace=Pace(first_seconds=settings.poll_first_seconds, cap_seconds=settings.poll_seconds_max),
+    )
+
+
+def _server_options(settings: Settings) -> list[tuple[str, Any]]:
+    """Each is there because its default hurts; docs/decisions/0003-grpc-options.md says how."""
+    return [
+        ("grpc.max_receive_message_length", settings.receive_bytes_max),
+        ("grpc.max_send_message_length", settings.send_bytes_max),
+        ("grpc.max_concurrent_streams", 1_000),
+        ("grpc.server.max_pending_requests", 10_000),
+        ("grpc.server.max_pending_requests_hard_limit", 20_000),
+        ("grpc.server_handshake_timeout_ms", 5_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _user_agent() -> str:
+    return f"falrpc/{_version()}"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("falrpc")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        return "0+source"

@@ -1,0 +1,347 @@
+"""Settings: read once, checked, frozen, handed down.
+
+Sources, first one wins: environment variables (`FALRPC_*`, `FAL_KEY`), files named by `*_FILE` variables for
+secrets, one TOML file, defaults. docs/configuration.md is generated from this module.
+"""
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+__all__ = ["ConfigError", "Settings", "effective", "load", "variable"]
+
+PREFIX = "FALRPC_"
+OTHER_VARIABLES = {"FALRPC_CONFIG", "FALRPC_ADDRESS"}  # the file's name, and the command line's server
+SECRETS = ("fal_key", "fal_key_id", "fal_key_secret")
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Bytes = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class ConfigError(Exception):
+    """The settings do not hold; `problems` has one sentence for each, naming the setting."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Each description is the setting's documentation."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True
+    )
+
+    listen: str = Field(
+        "127.0.0.1:50051",
+        description="Address of the gRPC listener, `host:port`. Port 0 takes any free one.",
+    )
+    auth: Literal["", "none"] = Field(
+        "",
+        description="How callers are authenticated. Empty is enough for a loopback listener; any other one "
+        "needs `none` said outright: everyone who reaches the port spends the key's money.",
+    )
+
+    fal_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("FAL_KEY", "fal_key"),
+        description="The fal key, `key_id:key_secret`.",
+    )
+    fal_key_id: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("FAL_KEY_ID", "fal_key_id"),
+        description="First half of the key, instead of `FAL_KEY`.",
+    )
+    fal_key_secret: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("FAL_KEY_SECRET", "fal_key_secret"),
+        description="Second half of the key, instead of `FAL_KEY`.",
+    )
+
+    emulator_url: str = Field(
+        "",
+        description="Base URL of a `falrpc emulator`; stands for the URLs and hosts below.",
+    )
+    fal_run_url: str = Field("https://fal.run", description="fal's host for runs and streams.")
+    fal_queue_url: str = Field("https://queue.fal.run", description="fal's host for queue requests.")
+    fal_rest_url: str = Field("https://rest.fal.ai", description="fal's host for uploads.")
+    upload_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("fal.media",),
+        description="Hosts, comma-separated, that may be sent uploads' bytes; subdomains included.",
+    )
+
+    default_deadline_seconds: Seconds = Field(
+        3_600.0, description="How long a call without a deadline may take."
+    )
+    deadline_seconds_max: Seconds = Field(
+        86_400.0, description="How long any call may take, whatever its deadline."
+    )
+    connect_seconds: Seconds = Field(5.0, description="How long connecting to fal may take.")
+    pool_seconds: Seconds = Field(10.0, description="How long a request may wait for a free connection.")
+    read_idle_seconds: Seconds = Field(
+        60.0, description="Longest silence of an exchange with fal that should answer at once."
+    )
+    stream_idle_seconds: Seconds = Field(600.0, description="Longest silence of a model's stream.")
+    connections_max: int = Field(4_096, ge=1, le=100_000, description="Connections to fal at the most.")
+    heartbeat_seconds: float = Field(
+        15.0,
+        ge=0,
+        le=3_600,
+        description="How long a stream may be silent before a heartbeat, unless a caller says; 0: never.",
+    )
+    poll_first_seconds: Seconds = Field(
+        0.25, description="First interval between looks at a queue request, when its status stream fails."
+    )
+    poll_seconds_max: Seconds = Field(5.0, description="Longest such interval.")
+
+    input_bytes_max: Bytes = Field(12 * 1024 * 1024, description="Largest input, as JSON text.")
+    output_bytes_max: Bytes = Field(63 * 1024 * 1024, description="Largest output that is passed on.")
+    receive_bytes_max: Bytes = Field(
+        16 * 1024 * 1024, description="Largest gRPC message received; grpc itself refuses larger ones."
+    )
+    send_bytes_max: Bytes = Field(64 * 1024 * 1024, description="Largest gRPC message sent.")
+    upload_bytes_max: Bytes = Field(90 * 1024 * 1024, description="Largest file of Upload.")
+    upload_collect_bytes_max: Bytes = Field(
+        32 * 1024 * 1024,
+        description="Largest file of Upload whose size is not declared: it is held in memory.",
+    )
+
+    drain_delay_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=600,
+        description="How long new calls are still served after health has gone NOT_SERVING.",
+    )
+    drain_seconds: float = Field(
+        25.0, ge=0, le=86_400, description="How long calls in flight may go on after that."
+    )
+    reflection: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether the listener offers gRPC reflection. `auto`: when it is loopback."
+    )
+    loop: Literal["auto", "asyncio"] = Field(
+        "auto", description="The event loop. `auto`: uvloop where it is installed."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @field_validator("upload_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("emulator_url", "fal_run_url", "fal_queue_url", "fal_rest_url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            raise ValueError("must be a URL") from None
+        if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
+            raise ValueError("must be an http or https URL without a user name")
+        if parts.query or parts.fragment:
+            raise ValueError("must not have a query or fragment")
+        if parts.scheme == "http" and not is_loopback_host(host):
+            raise ValueError(
+                "must be https, since the key is sent there; http is for loopback addresses only"
+            )
+        return value.rstrip("/")
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        host, separator, port = value.rpartition(":")
+        if not separator or not host or not port.isdigit() or int(port) > 65_535:
+            raise ValueError("must be host:port, for instance 127.0.0.1:50051 or [::]:50051")
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Settings":
+        problems = [
+            *_key_problems(self),
+            *_listener_problems(self),
+            *_size_problems(self),
+        ]
+        if problems:
+            raise ConfigError(problems)
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the listener."""
+        return is_loopback_host(self.listen.rpartition(":")[0].strip("[]"))
+
+    @property
+    def offers_reflection(self) -> bool:
+        """Whether the listener offers reflection."""
+        return self.reflection == "on" or (self.reflection == "auto" and self.is_loopback)
+
+    @property
+    def key(self) -> str:
+        """The credential for fal."""
+        if self.fal_key:
+            return self.fal_key.get_secret_value()
+        assert self.fal_key_id is not None
+        assert self.fal_key_secret is not None
+        return f"{self.fal_key_id.get_secret_value()}:{self.fal_key_secret.get_secret_value()}"
+
+
+def load(config_file: Path | None = None) -> Settings:
+    """Reads all sources. The TOML file is the argument, else the one that FALRPC_CONFIG names.
+
+    Raises ConfigError with every problem that was found.
+    """
+    path = config_file or (Path(named) if (named := os.environ.get(f"{PREFIX}CONFIG")) else None)
+    problems = _unknown_variables()
+    files = _file_values(path, problems) | _secret_files(problems)
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, files)
+
+    def attempt(**overrides: Any) -> Settings | None:
+        try:
+            return Sourced(**overrides)
+        except ConfigError as error:
+            problems.extend(error.problems)
+        except ValidationError as error:
+            problems.extend(_sentence(entry) for entry in error.errors())
+            names = {str(entry["loc"][0]).lower() for entry in error.errors()} & Settings.model_fields.keys()
+            if (
+                names and not overrides
+            ):  # with those out of the way, what settings say together is checked, too
+                attempt(**{name: Settings.model_fields[name].default for name in names})
+        return None
+
+    settings = attempt()
+    if problems or settings is None:
+        raise ConfigError(problems)
+    return settings
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return name.upper() if name in SECRETS else PREFIX + name.upper()
+
+
+def effective(settings: Settings) -> list[tuple[str, str]]:
+    """Returns each setting's environment variable and its value as text; secrets are hidden."""
+    shown = []
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = "(set)"
+        elif isinstance(value, tuple):
+            value = ",".join(value)
+        shown.append((variable(name), "" if value is None else str(value)))
+    return shown
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host name or address is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _unknown_variables() -> list[str]:
+    """A mistyped setting must not pass for the default."""
+    known = {variable(name) for name in Settings.model_fields} | OTHER_VARIABLES
+    problems = []
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name.upper() not in known:
+            close = difflib.get_close_matches(name.upper(), known, n=1)
+            problems.append(f"{name}: there is no such setting" + (f"; {close[0]}?" if close else ""))
+    return problems
+
+
+def _file_values(path: Path | None, problems: list[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    known = Settings.model_fields.keys()
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+        return {}
+    problems += [f"{path}: {name}: there is no such setting" for name in sorted(values.keys() - known)]
+    return {name: value for name, value in values.items() if name in known}
+
+
+def _secret_files(problems: list[str]) -> dict[str, Any]:
+    """Secrets from the files that FAL_KEY_FILE and its like name."""
+    values = {}
+    for name in SECRETS:
+        path = os.environ.get(f"{variable(name)}_FILE")
+        if path:
+            try:
+                values[name] = Path(path).read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(
+                    f"{variable(name)}_FILE: {path}: {getattr(error, 'strerror', None) or 'no text'}"
+                )
+    return values
+
+
+def _sentence(entry: Any) -> str:
+    name = str(entry["loc"][0]) if entry["loc"] else ""
+    message = entry["msg"].removeprefix("Value error, ")
+    known = name.lower() in Settings.model_fields
+    return f"{variable(name.lower()) if known else name}: {message}"
+
+
+def _key_problems(settings: Settings) -> list[str]:
+    halves = (settings.fal_key_id, settings.fal_key_secret)
+    if not settings.fal_key and not all(halves):
+        if any(halves):
+            missing = "FAL_KEY_SECRET" if settings.fal_key_id else "FAL_KEY_ID"
+            return [f"{missing}: is required beside the other half of the key"]
+        return ["FAL_KEY: is required (or FAL_KEY_FILE, or FAL_KEY_ID and FAL_KEY_SECRET)"]
+    key = settings.key
+    if not key.isascii() or not key.isprintable() or " " in key:
+        return ["FAL_KEY: must be printable ASCII without spaces"]
+    return []
+
+
+def _listener_problems(settings: Settings) -> list[str]:
+    if settings.is_loopback or settings.auth == "none":
+        return []
+    return [
+        f"FALRPC_AUTH: is required because FALRPC_LISTEN={settings.listen} is not loopback: "
+        "everyone who reaches it could spend the key's money. Say FALRPC_AUTH=none if the network decides"
+    ]
+
+
+def _size_problems(settings: Settings) -> list[str]:
+    problems = []
+    if settings.input_bytes_max > settings.receive_bytes_max:
+        problems.append("FALRPC_INPUT_BYTES_MAX: must not exceed FALRPC_RECEIVE_BYTES_MAX")
+    if settings.output_bytes_max >= settings.send_bytes_max:
+        problems.append("FALRPC_OUTPUT_BYTES_MAX: must be less than FALRPC_SEND_BYTES_MAX")
+    return problems

@@ -1,0 +1,112 @@
+"""HTTP answers as values, and fal's standard ones (docs/fal-http-api.md §2.3, §7, §12)."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "Answer",
+    "AppError",
+    "EventStream",
+    "Raw",
+    "detail",
+    "dump",
+    "json_answer",
+    "request_error",
+    "sse",
+    "unknown_path",
+]
+
+
+class Raw(str):
+    """JSON text that goes into an output as it is: a number keeps its spelling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EventStream:
+    """An answer whose body comes piece by piece.
+
+    The pieces may end in CutHere to break the connection instead of ending the body.
+    """
+
+    pieces: AsyncIterator[bytes]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class AppError(Exception):
+    """A model refuses or fails: its own answer."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"HTTP {answer.status}")
+        self.answer = answer
+
+
+def dump(value: Any) -> str:
+    """JSON text of a value that may have Raw parts."""
+    if isinstance(value, Raw):
+        return str(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{json.dumps(k)}:{dump(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(dump, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    """An answer with a JSON body."""
+    return Answer(status, dump(value).encode(), {"content-type": "application/json", **(headers or {})})
+
+
+def detail(status: int, text: Any, headers: Mapping[str, str] | None = None) -> Answer:
+    """`{"detail": ...}` (§12.3)."""
+    return json_answer({"detail": text}, status, headers)
+
+
+def unknown_path(path: str) -> Answer:
+    """The app has no such route (§12.3)."""
+    return detail(404, f"Path {path} not found", {"x-fal-billable-units": "0"})
+
+
+REQUEST_ERRORS: dict[str, tuple[int, str]] = {
+    "request_timeout": (504, "Request timed out"),
+    "startup_timeout": (504, "Runner did not start in time"),
+    "runner_scheduling_failure": (503, "Failed to schedule a runner"),
+    "runner_connection_timeout": (503, "Connecting to the runner timed out"),
+    "runner_disconnected": (503, "Runner disconnected"),
+    "runner_connection_refused": (503, "Runner refused the connection"),
+    "runner_connection_error": (503, "Connection to the runner failed"),
+    "runner_incomplete_response": (502, "Runner's response was incomplete"),
+    "runner_server_error": (500, "Runner failed"),
+    "internal_error": (500, "Internal error"),
+    "client_disconnected": (499, "Client disconnected"),
+    "client_cancelled": (499, "Request was cancelled"),
+    "bad_request": (400, "Bad request"),
+    "concurrent_requests_limit": (429, "Too many concurrent requests"),
+}
+_NEEDS_RETRY = frozenset({500, 502, 503, 504, 429})
+
+
+def request_error(error_type: str, text: str = "", headers: Mapping[str, str] | None = None) -> Answer:
+    """A request error of §12.1: the type in body and header."""
+    status, standard = REQUEST_ERRORS[error_type]
+    hint = {"x-fal-needs-retry": "1"} if status in _NEEDS_RETRY else {}
+    return json_answer(
+        {"detail": text or standard, "error_type": error_type},
+        status,
+        {"x-fal-error-type": error_type, **hint, **(headers or {})},
+    )
+
+
+def sse(data: str) -> bytes:
+    """One server-sent event with one data line (§8.4: what both of fal's clients read)."""
+    return f"data: {data}\n\n".encode()

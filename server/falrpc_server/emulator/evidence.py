@@ -1,0 +1,82 @@
+"""What arrived: one record for each request, for tests that ask what really reached fal."""
+
+import hashlib
+import itertools
+import time
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["Evidence", "Record"]
+
+RECORDS_MAX = 10_000
+
+
+@dataclass(slots=True)
+class Record:
+    """One request. Times are Unix seconds.
+
+    Attributes:
+        outcome: `open`, `answered`, `client_closed` (the client went away first) or `cut` (a scenario
+            broke the connection).
+        closed_at: When the answer was complete or the connection gone.
+    """
+
+    seq: int
+    at: float
+    operation: str
+    method: str
+    path: str
+    endpoint: str
+    headers: dict[str, str]
+    body_bytes: int = 0
+    body_sha256: str = ""
+    status: int | None = None
+    outcome: str = "open"
+    closed_at: float | None = None
+
+    def received(self, body: bytes) -> None:
+        """Notes the body."""
+        self.body_bytes = len(body)
+        self.body_sha256 = hashlib.sha256(body).hexdigest()
+
+
+@dataclass(slots=True)
+class Evidence:
+    """All requests but those to the emulator's own endpoints."""
+
+    records: deque[Record] = field(default_factory=lambda: deque(maxlen=RECORDS_MAX))
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    open_requests: int = 0
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def begin(self, operation: str, method: str, path: str, endpoint: str, headers: dict[str, str]) -> Record:
+        """Notes a request as soon as its head is read."""
+        shown = {name: "Key …" if name == "authorization" else value for name, value in headers.items()}
+        record = Record(next(self._numbers), time.time(), operation, method, path, endpoint, shown)
+        self.records.append(record)
+        self.counts[operation, endpoint] += 1
+        self.open_requests += 1
+        return record
+
+    def end(self, record: Record, outcome: str) -> None:
+        """Notes how a request ended."""
+        record.outcome = outcome
+        record.closed_at = time.time()
+        self.open_requests -= 1
+
+    def reset(self) -> None:
+        """Forgets all requests."""
+        self.records.clear()
+        self.counts.clear()
+
+    def report(self, query: dict[str, str]) -> dict[str, Any]:
+        """The records, all or those of an `operation` or `endpoint`, and the counters."""
+        chosen = [
+            asdict(record)
+            for record in self.records
+            if query.get("operation") in (None, record.operation)
+            and query.get("endpoint") in (None, record.endpoint)
+        ]
+        counts = [{"operation": o, "endpoint": e, "count": n} for (o, e), n in sorted(self.counts.items())]
+        return {"requests": chosen, "counts": counts, "open_requests": self.open_requests}

@@ -1,0 +1,99 @@
+"""Workflows (docs/fal-http-api.md §9): steps in a row, told as events when streamed."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from falrpc_server.emulator.answers import Answer, AppError, Raw, dump, json_answer, sse
+from falrpc_server.emulator.inputs import Field, Input
+from falrpc_server.emulator.picture_models import cut_out, draw, make_sticker
+from falrpc_server.emulator.work import Model, Work
+
+__all__ = ["WORKFLOW_MODELS"]
+
+STEP_ERROR_BODY = Raw(
+    '{"detail":[{"loc":["body","num_images"],"msg":"ensure this value is less than or equal to 8",'
+    '"type":"value_error.number.not_le","ctx":{"limit_value":8}}]}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node of a workflow: what it calls, and its input from the outputs before it."""
+
+    node_id: str
+    app_id: str
+    make: Callable[[Work], Awaitable[dict[str, Any]]]
+    wire: Callable[[Input, list[dict[str, Any]]], dict[str, Any]]
+
+
+async def _always_fails(work: Work) -> dict[str, Any]:
+    await work.sleep(0.1)
+    raise AppError(json_answer(STEP_ERROR_BODY, 422))
+
+
+def _prompt_and_seed(given: Input, _: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"prompt": given.get("prompt"), "seed": Raw(given.text("seed") or "42")}
+
+
+STICKER_STEPS = (
+    Step("node_1", "fal-ai/fast-sdxl", draw, _prompt_and_seed),
+    Step(
+        "node_2",
+        "fal-ai/imageutils/rembg",
+        cut_out,
+        lambda _, outputs: {"image_url": outputs[0]["images"][0]["url"]},
+    ),
+    Step(
+        "node_3",
+        "fal-ai/face-to-sticker",
+        make_sticker,
+        lambda given, outputs: {**_prompt_and_seed(given, outputs), "image_url": outputs[1]["image"]["url"]},
+    ),
+)
+FAILING_STEPS = (
+    Step("node_1", "fal-ai/fast-sdxl", draw, _prompt_and_seed),
+    Step("node_2", "fal-ai/fast-sdxl", _always_fails, lambda given, outputs: {"num_images": 9}),
+)
+
+
+async def _steps(steps: tuple[Step, ...], work: Work) -> AsyncIterator[dict[str, Any]]:
+    """Yields the events of a workflow: its steps', then its output or its error."""
+    outputs: list[dict[str, Any]] = []
+    for step in steps:
+        named = {"node_id": step.node_id, "app_id": step.app_id}
+        yield {"type": "submit", **named, "request_id": work.new_id()}
+        wired = step.wire(work.input, outputs)
+        values = {name: int(value) if isinstance(value, Raw) else value for name, value in wired.items()}
+        given = Input(values, {name: dump(value) for name, value in wired.items()}, dump(wired).encode())
+        try:
+            outputs.append(await step.make(replace(work, input=given)))
+        except AppError as error:
+            status, body = error.answer.status, Raw(error.answer.body.decode())
+            message = f"Error while fetching the result of the request {named['node_id']}"
+            yield {"type": "error", **named, "message": message, "error": {"status": status, "body": body}}
+            return
+        yield {"type": "completion", **named, "output": outputs[-1]}
+    last = outputs[-1]
+    yield {"type": "output", "output": {"image": last.get("sticker_image"), "seed": last["seed"]}}
+
+
+def _workflow(endpoint_id: str, summary: str, steps: tuple[Step, ...]) -> Model:
+    async def run(work: Work) -> Answer:
+        event = [event async for event in _steps(steps, work)][-1]
+        if event["type"] == "error":
+            return json_answer(event["error"]["body"], event["error"]["status"])
+        return json_answer(event["output"], headers={"x-fal-billable-units": str(len(steps))})
+
+    async def stream(work: Work) -> AsyncIterator[bytes]:
+        async for event in _steps(steps, work):
+            yield sse(dump(event))
+
+    fields = (Field("prompt", "string", required=True), Field("seed", "integer"))
+    return Model(endpoint_id, summary, run, fields, stream, queue_seconds=0.2)
+
+
+WORKFLOW_MODELS = (
+    _workflow("workflows/fal-ai/sdxl-sticker", "Draws a creature and makes a sticker of it.", STICKER_STEPS),
+    _workflow("workflows/emulator/failing-step", "Its second step fails.", FAILING_STEPS),
+)

@@ -1,0 +1,243 @@
+"""Reads fal's error answers into one error type. Pure and total: any status, headers and bytes will do.
+
+It knows every body shape of docs/fal-http-api.md §12.4, and nothing of what a status means to gRPC.
+"""
+
+import email.utils
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from falrpc_server.fal_http.models import Operation
+
+__all__ = ["DetailItem", "ErrorAnswer", "Failure", "FalError", "read"]
+
+TEXT_CHARACTERS_MAX = 2_000
+ITEMS_MAX = 500
+LOC_PARTS_MAX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DetailItem:
+    """One entry of a model error's `detail` list (§12.2). Its `input` is left behind on purpose."""
+
+    loc: tuple[str | int, ...] = ()
+    msg: str = ""
+    type: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """What an HTTP error answer said."""
+
+    http_status: int
+    request_id: str = ""
+    error_type: str = ""
+    text: str = ""
+    items: tuple[DetailItem, ...] = ()
+    items_left_out: int = 0
+    status_word: str = ""
+    """`status` of the queue's bodies without detail: NOT_FOUND, ALREADY_COMPLETED."""
+    needs_retry: bool | None = None
+    timeout_type: str = ""
+    retry_after_seconds: float | None = None
+    billable_units: str = ""
+    is_json: bool = False
+
+    @property
+    def is_from_edge(self) -> bool:
+        """Whether fal's edge proxy answered, not fal: no request id on a 502, 503 or 504 (§5)."""
+        return self.http_status in (502, 503, 504) and not self.request_id and not self.error_type
+
+
+class Failure(Enum):
+    """In which way an exchange with fal failed."""
+
+    ANSWER = "answer"
+    """fal, its edge or a model answered with an error status."""
+    UNREACHABLE = "unreachable"
+    """No byte of the request left."""
+    INTERRUPTED = "interrupted"
+    """The connection broke, or fal was silent for too long, after bytes may have left."""
+    TRUNCATED = "truncated"
+    """A 200 whose body is not complete."""
+    MALFORMED = "malformed"
+    """A 2xx that breaks fal's own format."""
+    TOO_LARGE = "too large"
+    """The answer is larger than we pass on."""
+    STREAM_TRUNCATED = "stream truncated"
+    """A stream ended before its result."""
+    STREAM_ERROR = "stream error"
+    """A stream's last word was an error of the model's own."""
+    NOT_COMPLETED = "not completed"
+    """The wait for a request's completion is over."""
+    HOST_REFUSED = "host refused"
+    """fal named an upload host that is not on the list."""
+
+
+class FalError(Exception):
+    """An exchange with fal that did not give what was asked for.
+
+    Attributes:
+        operation: What was being done.
+        failure: In which way it failed.
+        answer: The HTTP error answer, when failure is ANSWER, else None.
+        is_stored: Whether the answer is the outcome of a finished request, not of this exchange.
+        endpoint_id, request_id: What it was about, where known.
+        node_id, app_id: The workflow's step, where one failed.
+        http_status: Status of the answer where it was not an error answer, 0 when there was none.
+        hit_queue_limit: Whether the answer refuses a submission that named a longest queue.
+        cause: The private cause, for the log.
+    """
+
+    def __init__(
+        self,
+        operation: Operation,
+        failure: Failure,
+        cause: str,
+        *,
+        answer: ErrorAnswer | None = None,
+        is_stored: bool = False,
+        endpoint_id: str = "",
+        request_id: str = "",
+        node_id: str = "",
+        app_id: str = "",
+        http_status: int = 0,
+    ) -> None:
+        super().__init__(f"{operation.value}: {failure.value}: {cause}")
+        self.operation = operation
+        self.failure = failure
+        self.answer = answer
+        self.is_stored = is_stored
+        self.endpoint_id = endpoint_id
+        self.request_id = request_id
+        self.node_id = node_id
+        self.app_id = app_id
+        self.http_status = answer.http_status if answer else http_status
+        self.hit_queue_limit = False
+        self.cause = cause
+
+
+def read(status: int, headers: Mapping[str, str], body: bytes) -> ErrorAnswer:
+    """Returns what an error answer says.
+
+    Args:
+        status: The HTTP status.
+        headers: The response headers; names in lower case, or a case-insensitive mapping.
+        body: The body, whole or cut.
+    """
+    document = _document(body)
+    fields: dict[str, Any] = document if isinstance(document, dict) else {}
+    detail = fields.get("detail")
+    items, left_out = _items(detail)
+    return ErrorAnswer(
+        http_status=status,
+        request_id=_text(headers.get("x-fal-request-id")),
+        error_type=_text(fields.get("error_type")) or _text(headers.get("x-fal-error-type")),
+        text=_sentence(fields, detail),
+        items=items,
+        items_left_out=left_out,
+        status_word=_text(fields.get("status")),
+        needs_retry=_flag(headers.get("x-fal-needs-retry"), headers.get("x-fal-retryable")),
+        timeout_type=_text(headers.get("x-fal-request-timeout-type")),
+        retry_after_seconds=_seconds(headers.get("retry-after"), fields.get("retry_after")),
+        billable_units=_text(headers.get("x-fal-billable-units")),
+        is_json=document is not None,
+    )
+
+
+def _document(body: bytes) -> Any:
+    """The body as JSON, or None. The standard parser: an offending `input` may hold lone surrogates,
+    NaN or integers of any length, which stricter ones refuse together with the rest."""
+    try:
+        return json.loads(body.decode("utf-8", "replace"), parse_int=_integer)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _integer(digits: str) -> int:
+    return int(digits) if len(digits) < 20 else 0  # only `loc` and `retry_after` are read
+
+
+def _sentence(fields: Mapping[str, Any], detail: Any) -> str:
+    """The text of §12.4's shapes, most telling first."""
+    error = fields.get("error")
+    candidates = [
+        detail,
+        detail.get("message") if isinstance(detail, dict) else None,
+        detail.get("msg") if isinstance(detail, dict) else None,
+        fields.get("message"),
+        error,
+        error.get("message") if isinstance(error, dict) else None,
+    ]
+    for candidate in candidates:
+        if text := _text(candidate):
+            return text
+    return ""
+
+
+def _items(detail: Any) -> tuple[tuple[DetailItem, ...], int]:
+    if isinstance(detail, dict) and ("msg" in detail or "type" in detail):
+        detail = [detail]
+    if not isinstance(detail, list):
+        return (), 0
+    items = []
+    for entry in detail[:ITEMS_MAX]:
+        if isinstance(entry, str):
+            items.append(DetailItem(msg=_text(entry)))
+        elif isinstance(entry, dict):
+            loc = entry.get("loc")
+            parts = loc if isinstance(loc, list) else [loc]
+            items.append(
+                DetailItem(
+                    loc=tuple(
+                        p if isinstance(p, int) and not isinstance(p, bool) else _text(p)
+                        for p in parts[:LOC_PARTS_MAX]
+                        if isinstance(p, str | int)
+                    ),
+                    msg=_text(entry.get("msg")),
+                    type=_text(entry.get("type")),
+                    url=_text(entry.get("url")),
+                )
+            )
+    return tuple(items), max(0, len(detail) - ITEMS_MAX)
+
+
+def _text(value: Any) -> str:
+    """The value when it is text, cut; what UTF-8 can't carry (lone surrogates) is replaced."""
+    if not isinstance(value, str):
+        return ""
+    return value[:TEXT_CHARACTERS_MAX].encode("utf-8", "replace").decode()
+
+
+def _flag(newer: str | None, older: str | None) -> bool | None:
+    """`1`, `0`, `true` or `false`, the newer header's word first (§16.1 row 4)."""
+    for value in (newer, older):
+        if value is not None:
+            word = value.strip().lower()
+            if word in ("1", "true"):
+                return True
+            if word in ("0", "false"):
+                return False
+    return None
+
+
+def _seconds(header: str | None, field: Any) -> float | None:
+    """`Retry-After` in seconds or as an HTTP date, else the body's `retry_after`; never negative."""
+    if header is not None:
+        try:
+            return max(0.0, min(float(int(header.strip())), 86_400.0))
+        except ValueError:
+            pass
+        try:
+            moment = email.utils.parsedate_to_datetime(header)
+            return max(0.0, min(moment.timestamp() - time.time(), 86_400.0))
+        except (ValueError, OverflowError):
+            pass
+    if isinstance(field, int | float) and not isinstance(field, bool) and field >= 0:
+        return min(float(field), 86_400.0)
+    return None

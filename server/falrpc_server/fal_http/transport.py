@@ -1,0 +1,207 @@
+"""The one way to fal: an httpx transport with aiohttp's engine.
+
+It gives httpx's requests, responses and exceptions over aiohttp's connection pool, because httpx's own
+pool slows down with every connection and loses slots to cancelled calls, and because every ready-made
+bridge calls "accepted, then closed" a connect timeout (docs/decisions/0002-http-engine.md). It knows
+nothing of fal's API.
+
+Each failure carries the one fact that decides about paid work: whether a byte of the request may have
+left. A request that brings a `Progress` in `extensions["progress"]` finds it there.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from types import SimpleNamespace, TracebackType
+from typing import Any
+
+import aiohttp
+import httpx
+from yarl import URL
+
+__all__ = ["Limits", "Progress", "Transport"]
+
+READ_CHUNK_BYTES = 256 * 1024
+HEADER_LINE_BYTES_MAX = 16 * 1024  # fal's own limit for an app's response headers, §5
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the connection pool."""
+
+    connections: int = 4_096
+    connect_seconds: float = 5.0
+    pool_seconds: float = 10.0
+    keepalive_seconds: float = 15.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a request came.
+
+    Attributes:
+        connecting: A connection was being made, so the request was not waiting for a free one.
+        connected: The request had a connection. From here on a byte may have left.
+    """
+
+    connecting: bool = False
+    connected: bool = False
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """httpx requests over aiohttp's connections.
+
+    No redirects, cookies, decompression, environment proxies or repeats of its own. Must be entered
+    (`async with`) on the event loop that uses it.
+    """
+
+    def __init__(self, limits: Limits | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self._limits = limits or Limits()
+        self._tls = tls
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "Transport":
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_start.append(_connecting)
+        trace.on_connection_create_end.append(_connected)
+        trace.on_connection_reuseconn.append(_connected)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._limits.connections,
+                keepalive_timeout=self._limits.keepalive_seconds,
+                ssl=self._tls or True,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            trace_configs=[trace],
+            max_line_size=HEADER_LINE_BYTES_MAX,
+            max_field_size=HEADER_LINE_BYTES_MAX,
+            read_bufsize=READ_CHUNK_BYTES,
+            skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept", "Content-Type"),
+        )
+        # aiohttp repeats a GET or PUT by itself when a kept-alive connection turns out dead. What is
+        # sent again is decided in one place (retry.py). There is no public switch.
+        session._retry_connection = False
+        self._session = session
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        if self._session:
+            await self._session.close()
+            self._session = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Sends a request and returns the response with its head read.
+
+        Raises an httpx.TransportError; when `extensions["progress"].connected` is still false then,
+        no byte of the request left. `extensions["timeout"]["read"]` bounds each silence.
+        """
+        if self._session is None:
+            raise RuntimeError("the transport is not open")
+        progress: Progress = request.extensions.setdefault("progress", Progress())
+        timeout = request.extensions.get("timeout", {})
+        connect = timeout.get("connect", self._limits.connect_seconds)
+        pool = timeout.get("pool", self._limits.pool_seconds)
+        try:
+            response = await self._session.request(
+                request.method,
+                URL(str(request.url), encoded=True),
+                headers=request.headers.multi_items(),
+                data=_body(request),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    connect=connect + pool,
+                    sock_connect=connect,
+                    sock_read=timeout.get("read"),
+                ),
+                trace_request_ctx=progress,
+            )
+        except Exception as error:
+            if kind := _kind(error, progress):
+                raise kind(f"{type(error).__name__}: {error}", request=request) from error
+            raise
+        return httpx.Response(
+            response.status,
+            headers=list(response.raw_headers),
+            stream=_Body(response, progress, request),
+            request=request,
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
+        )
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response's body as it comes in."""
+
+    def __init__(self, response: aiohttp.ClientResponse, progress: Progress, request: httpx.Request) -> None:
+        self._response = response
+        self._progress = progress
+        self._request = request
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        try:
+            while chunk := await self._response.content.readany():
+                yield chunk
+        except Exception as error:
+            # What came before the connection broke is handed on first; aiohttp would drop it. There is
+            # no public way to read on past its exception.
+            if rest := self._response.content._read_nowait(-1):
+                yield rest
+            if kind := _kind(error, self._progress):
+                raise kind(f"{type(error).__name__}: {error}", request=self._request) from error
+            raise
+
+    async def aclose(self) -> None:
+        # A response that was read to its end has given its connection back; any other one is cut, so
+        # that fal sees at once that nobody listens.
+        self._response.close()
+
+
+def _body(request: httpx.Request) -> Any:
+    """The body as aiohttp takes it: bytes at once, or an asynchronous iterator."""
+    try:
+        return request.content or None
+    except httpx.RequestNotRead:
+        return request.stream
+
+
+async def _connecting(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.connecting = True
+
+
+async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.connected = True
+
+
+def _kind(error: Exception, progress: Progress) -> type[httpx.TransportError] | None:
+    """The httpx exception that says the same; None for what is not the engine's."""
+    if not progress.connected:
+        if isinstance(error, aiohttp.InvalidURL):
+            return httpx.UnsupportedProtocol
+        if isinstance(error, asyncio.TimeoutError):
+            return httpx.ConnectTimeout if progress.connecting else httpx.PoolTimeout
+        if isinstance(error, aiohttp.ClientError | OSError):
+            return httpx.ConnectError
+        return None
+    if isinstance(error, asyncio.TimeoutError):
+        return httpx.ReadTimeout
+    if isinstance(error, aiohttp.ClientConnectionResetError):  # raised by writes only
+        return httpx.WriteError
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
+        return httpx.RemoteProtocolError
+    if isinstance(error, aiohttp.ClientResponseError):
+        return httpx.RemoteProtocolError
+    if isinstance(error, aiohttp.ClientError | OSError):
+        return httpx.ReadError
+    return None

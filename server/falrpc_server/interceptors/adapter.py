@@ -1,0 +1,99 @@
+"""One shape for all four kinds of methods, so that an interceptor is one plain function.
+
+grpc hands an interceptor a handler whose type depends on how many messages go each way. Here each method
+of FalService becomes one coroutine: a streaming method's messages are written from it, so that deadlines,
+cancellation and clean-up happen in one frame. (Left to grpc, an abandoned generator would be closed by the
+event loop's finalizer, in another task: grpc/grpc#42295.) Other services pass untouched: grpc's health
+Watch, for one, is no generator but writes through its context.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, TypeAlias
+
+import grpc
+import structlog
+
+from falrpc_server.interceptors.call import Call, CallRegistry
+
+__all__ = ["Chain", "Interceptor", "Proceed"]
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Proceed = Callable[[], Awaitable[Any]]
+Interceptor = Callable[[Call, Proceed], Awaitable[Any]]
+
+
+class Chain(grpc.aio.ServerInterceptor):
+    """Runs every call of one service through interceptors, outermost first.
+
+    The service's methods take a request (or an iterator of requests) and a Call.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        interceptors: Sequence[Interceptor],
+        calls: CallRegistry,
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self._prefix = f"/{service}/"
+        self._interceptors = tuple(reversed(interceptors))
+        self._calls = calls
+        self._log = log
+        self._adapted: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Returns the handler of the call's method, adapted; None when there is no such method."""
+        path = handler_call_details.method
+        if adapted := self._adapted.get(path):
+            return adapted
+        handler = await continuation(handler_call_details)
+        if handler is None or not path.startswith(self._prefix):
+            return handler
+        return self._adapted.setdefault(path, self._adapt(path.removeprefix(self._prefix), handler))
+
+    def _adapt(self, method: str, handler: Any) -> Handler:
+        way_in = "stream" if handler.request_streaming else "unary"
+        way_out = "stream" if handler.response_streaming else "unary"
+        behaviour = getattr(handler, f"{way_in}_{way_out}")
+        adapter = self._streaming if handler.response_streaming else self._unary
+        make = getattr(grpc, f"{way_in}_{way_out}_rpc_method_handler")
+        adapted: Handler = make(
+            partial(adapter, method, behaviour), handler.request_deserializer, handler.response_serializer
+        )
+        return adapted
+
+    async def _unary(self, method: str, behaviour: Any, request: Any, context: Any) -> Any:
+        call = Call(method, context, self._log)
+
+        async def respond() -> Any:
+            response = await behaviour(request, call)
+            call.messages += 1
+            return response
+
+        return await self._through(call, respond)
+
+    async def _streaming(self, method: str, behaviour: Any, request: Any, context: Any) -> None:
+        call = Call(method, context, self._log)
+
+        async def respond() -> None:
+            async with call.streaming(), aclosing(behaviour(request, call)) as messages:
+                async for message in messages:
+                    await call.send(message)
+
+        await self._through(call, respond)
+
+    async def _through(self, call: Call, respond: Proceed) -> Any:
+        proceed = respond
+        for interceptor in self._interceptors:
+            proceed = partial(interceptor, call, proceed)
+        self._calls.add(call)
+        try:
+            return await proceed()
+        finally:
+            self._calls.remove(call)

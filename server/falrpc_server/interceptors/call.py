@@ -1,0 +1,150 @@
+"""One call of FalService: what its method, the interceptors and the drain share about it."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import structlog
+
+from falrpc_server.fal_http.models import CallInfo, Scope
+
+__all__ = ["Call", "CallRegistry"]
+
+
+class Call:
+    """One call, from its first message to its status.
+
+    Attributes:
+        method: The method's name without the service, for instance `Run`.
+        call_id: Our own id of the call, for the log.
+        context: grpc's side of it.
+        log: A logger that names the call.
+        scope: What it lends to exchanges with fal.
+        endpoint_id, request_id: What it is about, as soon as that is known.
+        has_handle: Whether request_id names a queue request that goes on without the call.
+        code, reason: How it ended, for the log.
+        messages: How many messages were sent.
+        is_drained: Whether the server's shutdown ended it.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        context: "grpc.aio.ServicerContext[Any, Any]",
+        log: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self.method = method
+        self.call_id = secrets.token_hex(8)
+        self.context = context
+        self.log = log.bind(method=method, call_id=self.call_id)
+        self.scope = Scope(commit=self._commit, accepted=self._accepted)
+        self.started = time.monotonic()
+        self.endpoint_id = ""
+        self.request_id = ""
+        self.has_handle = False
+        self.code = "OK"
+        self.reason = ""
+        self.messages = 0
+        self.is_drained = False
+        self._task = asyncio.current_task()
+        self._sending = asyncio.Lock()
+        self._sent_at = 0.0
+        self._heartbeats: asyncio.Task[None] | None = None
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether the call has begun something that costs money."""
+        return self.scope.committed
+
+    def succeeded(self, call: CallInfo) -> None:
+        """Notes what fal said about the call; it leaves as trailing metadata."""
+        trailers = []
+        if call.request_id:
+            trailers.append(("x-fal-request-id", call.request_id))
+        if call.billable_units:
+            trailers.append(("x-fal-billable-units", call.billable_units))
+        self.context.set_trailing_metadata(tuple(trailers))
+
+    async def send(self, message: Any) -> None:
+        """Sends a message of a stream. Waits while the reader is slow."""
+        async with self._sending:
+            await self.context.write(message)
+            self.messages += 1
+            self._sent_at = asyncio.get_running_loop().time()
+
+    def start_heartbeats(self, seconds: float, message: Any) -> None:
+        """From now on sends the message whenever nothing else was sent for that long; 0 for never."""
+        if seconds > 0:
+            self._heartbeats = asyncio.create_task(self._beat(seconds, message))
+
+    @contextlib.asynccontextmanager
+    async def streaming(self) -> AsyncIterator[None]:
+        """Ends the heartbeats with the stream."""
+        try:
+            yield
+        finally:
+            if self._heartbeats:
+                self._heartbeats.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._heartbeats
+
+    def drain(self) -> None:
+        """Ends the call because the server stops."""
+        if self._task and not self._task.done():
+            self.is_drained = True
+            self._task.cancel()
+
+    async def _commit(self) -> None:
+        """After initial metadata neither a client library nor a proxy repeats the call."""
+        await self.context.send_initial_metadata(())
+
+    def _accepted(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.log.info("request.accepted", endpoint_id=self.endpoint_id, request_id=request_id)
+
+    async def _beat(self, seconds: float, message: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self._sent_at = loop.time()
+        while True:
+            await asyncio.sleep(max(0.0, self._sent_at + seconds - loop.time()))
+            if loop.time() - self._sent_at >= seconds:
+                await self.send(message)
+
+
+class CallRegistry:
+    """The calls in flight."""
+
+    def __init__(self) -> None:
+        self._calls: set[Call] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def add(self, call: Call) -> None:
+        """Notes a call that begins."""
+        self._calls.add(call)
+        self._idle.clear()
+
+    def remove(self, call: Call) -> None:
+        """Notes a call that has ended, clean-up included."""
+        self._calls.discard(call)
+        if not self._calls:
+            self._idle.set()
+
+    async def wait_idle(self, seconds: float) -> bool:
+        """Waits until no call is in flight, at most that long. Returns whether none is."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        return self._idle.is_set()
+
+    def drain(self) -> None:
+        """Ends all calls because the server stops."""
+        for call in list(self._calls):
+            call.drain()

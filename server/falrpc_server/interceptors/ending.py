@@ -1,0 +1,81 @@
+"""The only place that ends a call with a status.
+
+Expected failures are InvalidRequest, UploadMismatch, FalError and DeadlinePassed; anything else is a bug of
+ours and shows the caller nothing but an id.
+"""
+
+import asyncio
+from typing import Any, NoReturn
+
+import grpc
+from google.rpc import code_pb2
+
+from falrpc_server.fal_http.error_bodies import FalError
+from falrpc_server.fal_http.uploads import UploadMismatch
+from falrpc_server.interceptors.adapter import Proceed
+from falrpc_server.interceptors.call import Call
+from falrpc_server.interceptors.deadline import DeadlinePassed
+from falrpc_server.translate import rpc_status, verdicts
+from falrpc_server.translate.verdicts import Verdict
+from falrpc_server.translate.violations import InvalidRequest
+
+__all__ = ["ending"]
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+async def ending(call: Call, proceed: Proceed) -> Any:
+    """Turns what a method raises into the call's status."""
+    try:
+        return await proceed()
+    except InvalidRequest as error:
+        verdict = verdicts.of_invalid_request(error)
+    except UploadMismatch as error:
+        verdict = verdicts.of_upload_mismatch(error)
+    except FalError as error:
+        call.log.info("fal.failed", cause=str(error), http_status=error.http_status)
+        followed = call.is_paid and call.has_handle and not error.operation.is_paid
+        verdict = verdicts.of_fal_error(error, paid_request_accepted=followed)
+    except DeadlinePassed:
+        verdict = verdicts.of_deadline(
+            is_paid=call.is_paid,
+            bytes_may_have_left=call.scope.bytes_may_have_left,
+            request_id=call.request_id,
+            endpoint_id=call.endpoint_id,
+            has_handle=call.has_handle,
+        )
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if call.is_drained and task:
+            task.uncancel()
+            verdict = verdicts.of_drain(
+                is_paid=call.is_paid,
+                bytes_may_have_left=call.scope.bytes_may_have_left,
+                request_id=call.request_id,
+                endpoint_id=call.endpoint_id,
+            )
+        elif task and task.cancelling():
+            raise  # the caller left or grpc stopped the call: there is nobody to tell
+        else:  # not this call's own: without a status the caller would wait for ever (grpc/grpc#29248)
+            verdict = _bug(call)
+    except Exception:
+        verdict = _bug(call)
+    return await _end(call, verdict)
+
+
+def _bug(call: Call) -> Verdict:
+    call.log.exception("call.failed")
+    return verdicts.of_internal_error(
+        call.call_id,
+        is_paid=call.is_paid,
+        bytes_may_have_left=call.scope.bytes_may_have_left,
+        request_id=call.request_id,
+    )
+
+
+async def _end(call: Call, verdict: Verdict) -> NoReturn:
+    call.code = code_pb2.Code.Name(verdict.code)
+    call.reason = verdict.reason
+    status = rpc_status.status_of(verdict)
+    trailers = ((rpc_status.DETAILS_HEADER, status.SerializeToString()),)
+    await call.context.abort(_CODES[verdict.code], status.message, trailers)

@@ -1,0 +1,32 @@
+"""Writes one log line for each finished call. It never shows inputs, outputs or keys."""
+
+import asyncio
+import time
+from typing import Any
+
+from falrpc_server.interceptors.adapter import Proceed
+from falrpc_server.interceptors.call import Call
+
+__all__ = ["observe"]
+
+
+async def observe(call: Call, proceed: Proceed) -> Any:
+    """Outermost interceptor: sees how the call ended."""
+    try:
+        return await proceed()
+    except asyncio.CancelledError:
+        left = call.context.time_remaining()
+        call.code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
+        raise
+    finally:
+        call.log.info(
+            "call.finished",
+            code=call.code,
+            reason=call.reason,
+            endpoint_id=call.endpoint_id,
+            request_id=call.request_id,
+            duration_seconds=round(time.monotonic() - call.started, 6),
+            attempts=call.scope.attempts,
+            messages=call.messages,
+            paid=call.is_paid,
+        )

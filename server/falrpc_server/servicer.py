@@ -1,0 +1,282 @@
+"""FalService: each method checks and translates in, calls fal, and translates out.
+
+It knows the translations and fal's client, and nothing of HTTP, statuses or the server that runs it. What
+goes wrong is raised; interceptors/ending.py says what the caller is told.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import TypeGuard
+
+from falrpc import v1
+
+from falrpc_server.background import BackgroundTasks
+from falrpc_server.fal_http import uploads
+from falrpc_server.fal_http.client import FalClient, outcome_of
+from falrpc_server.fal_http.error_bodies import Failure, FalError
+from falrpc_server.fal_http.models import (
+    LogLines,
+    Operation,
+    QueueState,
+    QueueStatus,
+    RequestOutcome,
+    RequestRef,
+    Scope,
+    Submitted,
+)
+from falrpc_server.fal_http.queue_watch import Pace, watch
+from falrpc_server.fal_http.streams import model_events, workflow_events
+from falrpc_server.interceptors.call import Call
+from falrpc_server.translate import json_text, requests, responses
+from falrpc_server.translate.violations import InvalidRequest, Violation
+
+__all__ = ["Limits", "Servicer"]
+
+ABANDON_SECONDS_MAX = 10.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds and habits of the service.
+
+    Attributes:
+        input_bytes_max: Largest input, as JSON text.
+        heartbeat_seconds: How long a stream may be silent before a heartbeat; 0 for never.
+        upload_bounds: How large files may be.
+        pace: How often a queue request is looked at.
+    """
+
+    input_bytes_max: int = 12 * 1024 * 1024
+    heartbeat_seconds: float = 15.0
+    upload_bounds: uploads.UploadBounds = dataclasses.field(default_factory=uploads.UploadBounds)
+    pace: Pace = dataclasses.field(default_factory=Pace)
+
+
+class Servicer:
+    """The methods of falrpc.v1.FalService. The protos say what each does."""
+
+    def __init__(self, fal: FalClient, background: BackgroundTasks, limits: Limits) -> None:
+        self._fal = fal
+        self._background = background
+        self._limits = limits
+
+    async def Run(self, request: v1.RunRequest, call: Call) -> v1.RunResponse:
+        call.endpoint_id = request.endpoint_id
+        asked = requests.run(request, self._limits.input_bytes_max)
+        body = await self._body(asked, call)
+        payload = await self._fal.run(asked.endpoint, body, asked.options, call.scope)
+        call.succeeded(payload.call)
+        return responses.run(payload)
+
+    async def Submit(self, request: v1.SubmitRequest, call: Call) -> v1.SubmitResponse:
+        call.endpoint_id = request.endpoint_id
+        asked = requests.submit(request, self._limits.input_bytes_max)
+        ref, submitted = await self._submit(asked, call)
+        return responses.submit(ref, submitted)
+
+    async def Status(self, request: v1.StatusRequest, call: Call) -> v1.StatusResponse:
+        _about_handle(call, request.handle)
+        ref = requests.status(request)
+        status = await self._fal.status(ref, call.scope, logs=request.include_logs)
+        return responses.status(status)
+
+    async def StreamStatus(
+        self, request: v1.StreamStatusRequest, call: Call
+    ) -> AsyncIterator[v1.StreamStatusResponse]:
+        _about_handle(call, request.handle)
+        asked = requests.stream_status(request)
+        beat = v1.StreamStatusResponse(heartbeat=v1.Heartbeat())
+        call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
+        async with aclosing(self._watch(asked.ref, call, asked.include_logs)) as changes:
+            async for change in changes:
+                if _is_completed(change) and change.outcome is RequestOutcome.UNKNOWN:
+                    outcome = await self._fal.outcome(asked.ref, call.scope)
+                    change = dataclasses.replace(change, outcome=outcome)
+                yield responses.stream_status(change)
+
+    async def Result(self, request: v1.ResultRequest, call: Call) -> v1.ResultResponse:
+        _about_handle(call, request.handle)
+        ref, wait_seconds = requests.result(request)
+        last = await self._wait(ref, wait_seconds, call) if wait_seconds else None
+        payload = await self._fal.result(ref, call.scope)
+        call.succeeded(payload.call)
+        return responses.result(payload, last.inference_seconds if last else None)
+
+    async def Cancel(self, request: v1.CancelRequest, call: Call) -> v1.CancelResponse:
+        _about_handle(call, request.handle)
+        ref = requests.cancel(request)
+        outcome = await self._fal.cancel(ref, call.scope)
+        return responses.cancel(outcome)
+
+    async def Subscribe(
+        self, request: v1.SubscribeRequest, call: Call
+    ) -> AsyncIterator[v1.SubscribeResponse]:
+        asked = requests.subscribe(request, self._limits.input_bytes_max)
+        ref = (
+            asked.target
+            if isinstance(asked.target, RequestRef)
+            else (await self._submit(asked.target, call))[0]
+        )
+        call.endpoint_id, call.request_id, call.has_handle = ref.endpoint.full, ref.request_id, True
+        is_over = False
+        last = QueueStatus(QueueState.UNKNOWN)
+        try:
+            yield responses.accepted(ref)
+            beat = v1.SubscribeResponse(heartbeat=v1.Heartbeat())
+            call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
+            async with aclosing(self._watch(ref, call, asked.include_logs)) as changes:
+                async for change in changes:
+                    if _is_completed(change):
+                        last, is_over = change, True
+                    else:
+                        yield responses.subscribe_change(change)
+            async with aclosing(self._outcome(ref, last, call)) as messages:
+                async for message in messages:
+                    yield message
+        except FalError:
+            is_over = True  # nobody left: following it failed, and the caller may attach again
+            raise
+        finally:
+            if asked.cancels_when_abandoned and not is_over and not call.is_drained:
+                self._background.spawn(self._cancel_abandoned(ref, call), f"cancel {ref.request_id}")
+
+    async def Stream(self, request: v1.StreamRequest, call: Call) -> AsyncIterator[v1.StreamResponse]:
+        call.endpoint_id = request.endpoint_id
+        asked = requests.stream(request, self._limits.input_bytes_max)
+        body = await self._body(asked, call)
+        async with self._fal.stream(asked.endpoint, body, asked.options, call.scope) as stream:
+            yield responses.stream_started(stream.call)
+            beat = v1.StreamResponse(heartbeat=v1.Heartbeat())
+            call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
+            if stream.payload:
+                yield responses.event_output(stream.payload)
+            else:
+                async with aclosing(model_events(stream, asked.endpoint)) as events:
+                    async for data in events:
+                        yield responses.event(data)
+            call.succeeded(stream.call)
+
+    async def StreamWorkflow(
+        self, request: v1.StreamWorkflowRequest, call: Call
+    ) -> AsyncIterator[v1.StreamWorkflowResponse]:
+        call.endpoint_id = request.endpoint_id
+        asked = requests.stream(request, self._limits.input_bytes_max)
+        body = await self._body(asked, call)
+        async with self._fal.stream(asked.endpoint, body, asked.options, call.scope) as stream:
+            yield responses.workflow_started(stream.call)
+            beat = v1.StreamWorkflowResponse(heartbeat=v1.Heartbeat())
+            call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
+            if stream.payload:
+                yield responses.workflow_output(stream.payload)
+            else:
+                async with aclosing(workflow_events(stream, asked.endpoint)) as events:
+                    async for event in events:
+                        yield responses.workflow_event(event)
+            call.succeeded(stream.call)
+
+    async def Upload(self, messages: AsyncIterator[v1.UploadRequest], call: Call) -> v1.UploadResponse:
+        asked = requests.upload(await _header(messages), self._limits.upload_bounds.file_bytes_max)
+        stored = await uploads.store(
+            self._fal,
+            asked.upload,
+            _chunks(messages),
+            call.scope,
+            size=asked.size,
+            sha256=asked.sha256,
+            bounds=self._limits.upload_bounds,
+        )
+        return responses.upload(stored)
+
+    # What several methods share
+
+    async def _body(self, asked: requests.PaidCall, call: Call) -> bytes:
+        """The input as it goes to fal: the attachments' names replaced by URLs."""
+        urls = {}
+        for attachment in asked.attachments:
+            urls[attachment.name] = await uploads.store_bytes(
+                self._fal, attachment.upload, attachment.data, call.scope
+            )
+        return json_text.with_attachments(asked.body, urls) if urls else asked.body
+
+    async def _submit(self, asked: requests.SubmitCall, call: Call) -> tuple[RequestRef, Submitted]:
+        call.endpoint_id = asked.call.endpoint.full
+        body = await self._body(asked.call, call)
+        submitted = await self._fal.submit(
+            asked.call.endpoint, body, asked.call.options, asked.queue, call.scope
+        )
+        return RequestRef(asked.call.endpoint, submitted.request_id), submitted
+
+    def _watch(self, ref: RequestRef, call: Call, logs: bool) -> AsyncGenerator[QueueStatus | LogLines]:
+        return watch(self._fal, ref, call.scope, logs=logs, pace=self._limits.pace)
+
+    async def _wait(self, ref: RequestRef, seconds: float, call: Call) -> QueueStatus:
+        """Waits until the request is completed. Raises FalError when that takes longer."""
+        try:
+            async with asyncio.timeout(seconds):
+                async with aclosing(self._watch(ref, call, logs=False)) as changes:
+                    return [change async for change in changes if _is_completed(change)][-1]
+        except TimeoutError as error:
+            raise FalError(
+                Operation.RESULT,
+                Failure.NOT_COMPLETED,
+                f"still not completed after {seconds:g} s",
+                endpoint_id=ref.endpoint.full,
+                request_id=ref.request_id,
+            ) from error
+
+    async def _outcome(
+        self, ref: RequestRef, status: QueueStatus, call: Call
+    ) -> AsyncGenerator[v1.SubscribeResponse]:
+        """The last messages of Subscribe: the final status with its outcome, then the result."""
+        try:
+            payload = await self._fal.result(ref, call.scope)
+        except FalError as error:
+            outcome = outcome_of(error)
+            if outcome is RequestOutcome.UNKNOWN:
+                outcome = status.outcome
+            yield responses.subscribe_change(dataclasses.replace(status, outcome=outcome))
+            raise
+        status = dataclasses.replace(status, outcome=RequestOutcome.SUCCEEDED)
+        yield responses.subscribe_change(status)
+        yield responses.completed(payload, status.inference_seconds)
+        call.succeeded(payload.call)
+
+    async def _cancel_abandoned(self, ref: RequestRef, call: Call) -> None:
+        """Cancels what nobody waits for any more. The call is gone: the log has the outcome."""
+        outcome = "timeout"
+        try:
+            async with asyncio.timeout(ABANDON_SECONDS_MAX):
+                outcome = (await self._fal.cancel(ref, Scope())).name
+        except FalError as error:
+            outcome = str(error)
+        except TimeoutError:
+            pass
+        call.log.info("request.cancelled", request_id=ref.request_id, outcome=outcome)
+
+    def _heartbeat(self, asked_seconds: float | None) -> float:
+        return self._limits.heartbeat_seconds if asked_seconds is None else asked_seconds
+
+
+def _is_completed(change: QueueStatus | LogLines) -> TypeGuard[QueueStatus]:
+    return isinstance(change, QueueStatus) and change.state is QueueState.COMPLETED
+
+
+def _about_handle(call: Call, handle: v1.RequestHandle) -> None:
+    call.endpoint_id, call.request_id = handle.endpoint_id, handle.request_id
+
+
+async def _header(messages: AsyncIterator[v1.UploadRequest]) -> v1.UploadHeader:
+    async for message in messages:
+        if message.WhichOneof("part") == "header":
+            return message.header
+        break
+    raise InvalidRequest([Violation("header", "must be the first message")])
+
+
+async def _chunks(messages: AsyncIterator[v1.UploadRequest]) -> AsyncIterator[bytes]:
+    async for message in messages:
+        if message.WhichOneof("part") != "chunk":
+            raise InvalidRequest([Violation("chunk", "is required in every message after the header")])
+        yield message.chunk

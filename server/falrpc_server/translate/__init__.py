@@ -1,0 +1,1 @@
+"""Protobuf messages to values and back. Pure: no IO, no gRPC."""

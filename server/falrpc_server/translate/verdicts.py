@@ -1,0 +1,293 @@
+"""What a failed call is told: from our exceptions to one verdict with all its details. Pure.
+
+It knows the table (status_table.py) and what fal's error bodies carry; how a verdict becomes bytes is
+rpc_status.py's affair.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from google.rpc import code_pb2
+
+from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError
+from falrpc_server.fal_http.models import Operation
+from falrpc_server.fal_http.uploads import UploadMismatch
+from falrpc_server.translate import status_table
+from falrpc_server.translate.status_table import Delivery, Quota, Row
+from falrpc_server.translate.violations import InvalidRequest, Violation
+
+__all__ = [
+    "FieldViolation",
+    "Verdict",
+    "field_path",
+    "of_deadline",
+    "of_drain",
+    "of_fal_error",
+    "of_internal_error",
+    "of_invalid_request",
+    "of_upload_mismatch",
+]
+
+OWN_DOMAIN = "falrpc"
+FAL_DOMAIN = "fal.ai"
+BILLING_URL = "https://fal.ai/dashboard/billing"
+RETRY_SECONDS_DEFAULT = 1.0
+REASON_CHARACTERS_MAX = 63  # of google.rpc.ErrorInfo
+FIELD_CHARACTERS_MAX = 200
+
+_NOT_IN_REASON = re.compile(r"[^A-Z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One entry of google.rpc.BadRequest."""
+
+    field: str
+    description: str
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Everything that a caller is told about a failed call.
+
+    Attributes:
+        code: A google.rpc.Code.
+        message: The public sentence.
+        reason, domain, metadata: google.rpc.ErrorInfo.
+        violations, violations_left_out: google.rpc.BadRequest, and how many more there were.
+        retry_seconds: google.rpc.RetryInfo, None for none.
+        quota, quota_text: google.rpc.QuotaFailure.
+        precondition: Type and subject of google.rpc.PreconditionFailure.
+        resource: Type and name of google.rpc.ResourceInfo.
+        request_id: google.rpc.RequestInfo.
+        help_urls: google.rpc.Help.
+    """
+
+    code: int
+    message: str
+    reason: str
+    domain: str = OWN_DOMAIN
+    metadata: dict[str, str] = field(default_factory=dict)
+    violations: Sequence[FieldViolation] = ()
+    violations_left_out: int = 0
+    retry_seconds: float | None = None
+    quota: Quota | None = None
+    quota_text: str = ""
+    precondition: tuple[str, str] | None = None
+    resource: tuple[str, str] | None = None
+    request_id: str = ""
+    help_urls: Sequence[str] = ()
+
+
+def of_invalid_request(error: InvalidRequest) -> Verdict:
+    """The caller's request breaks our rules: nothing was sent."""
+    found = [FieldViolation(v.field, v.description) for v in error.violations]
+    more = f" (+{len(found) - 1} more)" if len(found) > 1 else ""
+    return Verdict(
+        code=code_pb2.INVALID_ARGUMENT,
+        message=f"{found[0].field}: {found[0].description}{more}",
+        reason="INVALID_REQUEST",
+        metadata={"delivery": Delivery.NOT_SENT.value},
+        violations=found,
+    )
+
+
+def of_upload_mismatch(error: UploadMismatch) -> Verdict:
+    """The chunks of an upload are not what its header said: no URL was made."""
+    verdict = of_invalid_request(InvalidRequest([Violation(error.field, error.description)]))
+    verdict.reason = "UPLOAD_MISMATCH"
+    verdict.metadata["delivery"] = Delivery.UNKNOWN.value
+    return verdict
+
+
+def of_fal_error(error: FalError, *, paid_request_accepted: bool = False) -> Verdict:
+    """An exchange with fal failed.
+
+    Args:
+        error: The failure.
+        paid_request_accepted: Whether the same call has submitted a request that goes on. Then a read
+            that was cut must not look repeatable: the remedy is Subscribe with `attach`.
+    """
+    verdict = _of_fal_error(error)
+    if paid_request_accepted and verdict.code == code_pb2.UNAVAILABLE:
+        verdict.code = code_pb2.UNKNOWN
+        verdict.reason, verdict.domain = "OUTCOME_UNKNOWN", OWN_DOMAIN
+        verdict.message = "the request was accepted and can no longer be followed; attach to it"
+        verdict.metadata["delivery"] = Delivery.ACCEPTED.value
+        verdict.retry_seconds = None
+    return verdict
+
+
+def _of_fal_error(error: FalError) -> Verdict:
+    row = status_table.row_of(error)
+    answer = error.answer or ErrorAnswer(error.http_status)
+    code = status_table.code_of(error, row)
+    violations = _violations(answer)
+    verdict = Verdict(
+        code=code,
+        message=row.text or _sentence(error, answer, violations),
+        reason=row.reason or _fal_reason(error, answer),
+        domain=OWN_DOMAIN if row.reason else FAL_DOMAIN,
+        metadata=_metadata(error, answer, status_table.delivery_of(error, row)),
+        request_id=error.request_id or answer.request_id,
+    )
+    if error.failure is Failure.ANSWER and not row.text:
+        verdict.violations = violations
+        verdict.violations_left_out = answer.items_left_out
+        verdict.help_urls = list(dict.fromkeys(item.url for item in answer.items if item.url))
+    verdict.retry_seconds = _retry_seconds(error, row, code, answer)
+    if row.quota:
+        verdict.quota, verdict.quota_text = row.quota, row.text or answer.text
+        if row.quota is Quota.BALANCE:
+            verdict.help_urls = [BILLING_URL]
+    if row.precondition:
+        verdict.precondition = (verdict.reason, verdict.request_id or error.endpoint_id)
+    if code == code_pb2.NOT_FOUND:
+        is_request = row is status_table.REQUEST_NOT_FOUND
+        verdict.resource = (
+            ("fal.request", error.request_id) if is_request else ("fal.model", error.endpoint_id)
+        )
+    return verdict
+
+
+def of_deadline(
+    *, is_paid: bool, bytes_may_have_left: bool, request_id: str, endpoint_id: str, has_handle: bool
+) -> Verdict:
+    """The call's time is over."""
+    delivery = Delivery.NOT_SENT
+    if has_handle:
+        delivery = Delivery.ACCEPTED
+    elif bytes_may_have_left or not is_paid:
+        delivery = Delivery.UNKNOWN
+    return Verdict(
+        code=code_pb2.DEADLINE_EXCEEDED,
+        message="the call's deadline has passed",
+        reason="CALL_DEADLINE_EXCEEDED",
+        metadata=_present(delivery=delivery.value, endpoint_id=endpoint_id, request_id=request_id),
+        request_id=request_id,
+    )
+
+
+def of_drain(*, is_paid: bool, bytes_may_have_left: bool, request_id: str, endpoint_id: str) -> Verdict:
+    """This server is shutting down and can't wait for the call any longer."""
+    is_repeatable = not is_paid or not bytes_may_have_left
+    delivery = Delivery.ACCEPTED if request_id else Delivery.UNKNOWN
+    if is_paid and not bytes_may_have_left:
+        delivery = Delivery.NOT_SENT
+    return Verdict(
+        code=code_pb2.UNAVAILABLE if is_repeatable else code_pb2.UNKNOWN,
+        message="the server is shutting down",
+        reason="SERVER_DRAINING",
+        metadata=_present(delivery=delivery.value, endpoint_id=endpoint_id, request_id=request_id),
+        retry_seconds=RETRY_SECONDS_DEFAULT if is_repeatable else None,
+        request_id=request_id,
+    )
+
+
+def of_internal_error(
+    call_id: str, *, is_paid: bool, bytes_may_have_left: bool, request_id: str = ""
+) -> Verdict:
+    """A bug of ours. The cause is in the log under the call's id, nowhere else."""
+    delivery = Delivery.UNKNOWN if bytes_may_have_left or not is_paid else Delivery.NOT_SENT
+    if request_id:
+        delivery = Delivery.ACCEPTED
+    return Verdict(
+        code=code_pb2.INTERNAL,
+        message=f"internal error; the server's log has the cause under call_id {call_id}",
+        reason="INTERNAL_ERROR",
+        metadata=_present(delivery=delivery.value, call_id=call_id, request_id=request_id),
+        request_id=request_id,
+    )
+
+
+def field_path(loc: Sequence[str | int]) -> str:
+    """A model error's `loc` as a field path: `["body", "loras", 0, "path"]` is `input.loras[0].path`."""
+    parts = list(loc)
+    root = "input"
+    if parts and parts[0] == "body":
+        parts = parts[1:]
+    elif parts and parts[0] in ("query", "header", "path", "cookie"):
+        root, parts = str(parts[0]), parts[1:]
+    path = root
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{_printable(part)}"
+    return path[:FIELD_CHARACTERS_MAX]
+
+
+def _violations(answer: ErrorAnswer) -> list[FieldViolation]:
+    found = [
+        FieldViolation(field_path(item.loc), item.msg or item.type, _upper(item.type))
+        for item in answer.items
+    ]
+    if not found and answer.http_status == 422 and answer.text:
+        found.append(FieldViolation("input", answer.text))
+    return found
+
+
+def _sentence(error: FalError, answer: ErrorAnswer, violations: Sequence[FieldViolation]) -> str:
+    if error.failure is not Failure.ANSWER:
+        return _printable(error.cause)
+    if answer.text:
+        return answer.text
+    if violations:
+        more = len(violations) + answer.items_left_out - 1
+        first = violations[0]
+        return f"{first.field}: {first.description}" + (f" (+{more} more)" if more else "")
+    return f"HTTP {answer.http_status} from fal"
+
+
+def _fal_reason(error: FalError, answer: ErrorAnswer) -> str:
+    if error.failure is Failure.STREAM_ERROR:
+        return "STREAM_ERROR"
+    types = [answer.error_type, *(item.type for item in answer.items)]
+    # The item that decided the code names the reason, else the first one does.
+    decisive = [t for t in types if t in status_table.REQUEST_ERRORS or t in status_table.MODEL_ERRORS]
+    for candidate in (*decisive, *types):
+        if reason := _upper(candidate):
+            return reason
+    return f"HTTP_{answer.http_status}"
+
+
+def _upper(text: str) -> str:
+    """The text in ErrorInfo's alphabet, `[A-Z][A-Z0-9_]+[A-Z0-9]`; empty when nothing is left."""
+    word = _NOT_IN_REASON.sub("_", text.upper()).strip("_")[:REASON_CHARACTERS_MAX].strip("_")
+    return word if re.fullmatch(r"[A-Z][A-Z0-9_]+[A-Z0-9]", word) else ""
+
+
+def _metadata(error: FalError, answer: ErrorAnswer, delivery: Delivery) -> dict[str, str]:
+    types: Sequence[DetailItem] = answer.items
+    names = ",".join(dict.fromkeys(item.type for item in types if item.type))
+    return _present(
+        delivery=delivery.value,
+        endpoint_id=error.endpoint_id,
+        request_id=error.request_id or answer.request_id,
+        http_status=str(error.http_status) if error.http_status else "",
+        node_id=error.node_id,
+        app_id=error.app_id,
+        error_types=names[:256],
+        needs_retry="" if answer.needs_retry is None else str(answer.needs_retry).lower(),
+        timeout_type=answer.timeout_type,
+        billable_units=answer.billable_units,
+    )
+
+
+def _present(**entries: str) -> dict[str, str]:
+    return {name: _printable(value)[:256] for name, value in entries.items() if value}
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _retry_seconds(error: FalError, row: Row, code: int, answer: ErrorAnswer) -> float | None:
+    """Only when repeating this call can help: never for a stored outcome, never for the balance."""
+    if error.is_stored or row.quota is Quota.BALANCE:
+        return None
+    can_help = code in (code_pb2.UNAVAILABLE, code_pb2.RESOURCE_EXHAUSTED) or (
+        row is status_table.NOT_COMPLETED
+    )
+    if not can_help or error.failure is Failure.TOO_LARGE or error.operation is Operation.UPLOAD_PUT:
+        return None
+    return RETRY_SECONDS_DEFAULT if answer.retry_after_seconds is None else answer.retry_after_seconds
