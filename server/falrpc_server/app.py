@@ -9,10 +9,10 @@ from typing import Any
 
 import grpc
 import structlog
-from falrpc import v1
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from falrpc import v1
 from falrpc_server.background import BackgroundTasks
 from falrpc_server.config import Settings
 from falrpc_server.fal_http import wire
@@ -33,6 +33,7 @@ __all__ = ["Gateway", "running", "serve"]
 
 SERVICE = "falrpc.v1.FalService"
 CLEAN_UP_SECONDS_MAX = 10.0
+GOODBYE_SECONDS_MAX = 1.0  # for connections to end; what is still open then watches our health
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -126,6 +127,7 @@ class Gateway:
             if not await self._calls.wait_idle(self._settings.drain_seconds):
                 self._calls.drain()
                 await self._calls.wait_idle(CLEAN_UP_SECONDS_MAX)
+            await asyncio.wait({refusing}, timeout=GOODBYE_SECONDS_MAX)
         finally:
             refusing.cancel()
 

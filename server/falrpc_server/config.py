@@ -24,7 +24,8 @@ from pydantic_settings import (
 __all__ = ["ConfigError", "Settings", "effective", "load", "variable"]
 
 PREFIX = "FALRPC_"
-OTHER_VARIABLES = {"FALRPC_CONFIG", "FALRPC_ADDRESS"}  # the file's name, and the command line's server
+# The name of the TOML file, and what the command line reads as a client.
+OTHER_VARIABLES = {"FALRPC_CONFIG", "FALRPC_ADDRESS", "FALRPC_TOKEN"}
 SECRETS = ("fal_key", "fal_key_id", "fal_key_secret")
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]

@@ -11,7 +11,6 @@ from contextlib import aclosing
 from typing import TypeGuard
 
 from falrpc import v1
-
 from falrpc_server.background import BackgroundTasks
 from falrpc_server.fal_http import uploads
 from falrpc_server.fal_http.client import FalClient, outcome_of

@@ -10,10 +10,10 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from falrpc import v1
 from google.protobuf import duration_pb2
 from google.protobuf.descriptor import EnumDescriptor
 
+from falrpc import v1
 from falrpc_server.fal_http.models import (
     BadEndpointId,
     CallOptions,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from falrpc import v1
-
 from falrpc_server.fal_http.models import (
     CallOptions,
     EndpointId,

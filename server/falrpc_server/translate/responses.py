@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from falrpc import v1
 from google.protobuf import duration_pb2
 
+from falrpc import v1
 from falrpc_server.fal_http.model_events import (
     StepCompleted,
     StepError,
