@@ -48,14 +48,19 @@ def emulator(
     keepalive_seconds: Annotated[
         float, typer.Option(min=0.001, help="How often a silent stream gets a comment.")
     ] = 15.0,
-    key: Annotated[str, typer.Option(help="The fal key that it accepts.")] = "demo:key",
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="ID:SECRET", help="The only fal key that it accepts; any by default."),
+    ] = None,
 ) -> None:
     """Run an HTTP server that behaves like fal.ai, for trials and tests without a key."""
     from falrpc_server import emulator as fal
 
     def announce(url: str) -> None:
         print(f"listening {url}\n\nTo point a gateway at it:", flush=True)
-        print(f"  export FALRPC_EMULATOR_URL={url}\n  export FAL_KEY={key}", flush=True)
+        print(
+            f"  export FALRPC_EMULATOR_URL={url}\n  export FAL_KEY={key or 'any-id:any-secret'}", flush=True
+        )
 
     fal.serve(fal.Options(host, port, speed, keepalive_seconds, key), announce)
 

@@ -125,6 +125,10 @@ class FalClient:
                 except wire.Malformed as error:
                     raise about.failed(Failure.MALFORMED, str(error), response.status_code) from error
                 scope.accepted(submitted.request_id)
+                # We build these URLs ourselves, and say so should fal ever mean others (§3.2).
+                built = wire.status(self._hosts, RequestRef(endpoint, submitted.request_id), logs=False).url
+                if submitted.status_url not in ("", built):
+                    scope.noticed("other_status_url", submitted.status_url)
                 return submitted
         except FalError as error:
             limit = error.answer.error_type == "concurrent_requests_limit" if error.answer else False
@@ -137,10 +141,7 @@ class FalClient:
         request = wire.status(self._hosts, ref, logs=logs)
         async with self._open(request, about, scope, self._bounds.read_idle_seconds) as response:
             answer = await self._envelope(response, about)
-            try:
-                return wire.read_status(answer)
-            except wire.Malformed as error:
-                raise about.failed(Failure.MALFORMED, str(error), response.status_code) from error
+            return _status(answer, response, about, scope)
 
     async def status_events(
         self, ref: RequestRef, scope: Scope, *, logs: bool, idle_seconds: float
@@ -153,10 +154,7 @@ class FalClient:
                 raise about.failed(Failure.MALFORMED, "no event stream", response.status_code)
             async with aclosing(_events(response, about)) as events:
                 async for event in events:
-                    try:
-                        status = wire.read_status(event.data)
-                    except wire.Malformed as error:
-                        raise about.failed(Failure.MALFORMED, str(error), response.status_code) from error
+                    status = _status(event.data, response, about, scope)
                     yield status
                     if status.state is QueueState.COMPLETED:
                         return
@@ -278,7 +276,7 @@ class FalClient:
             raise about.failed(failure, f"{type(error).__name__}: {error}") from error
         finally:
             if about.operation.is_paid and progress.connected:
-                scope.bytes_may_have_left = True
+                scope.paid_bytes_may_have_left = True
         about.request_id = about.request_id or response.headers.get("x-fal-request-id", "")
         if about.operation in (Operation.RUN, Operation.STREAM) and about.request_id:
             scope.accepted(about.request_id)
@@ -332,6 +330,16 @@ def _with_start_timeout(options: CallOptions, scope: Scope) -> CallOptions:
         return options
     left = scope.deadline - asyncio.get_running_loop().time()
     return dataclasses.replace(options, start_timeout_seconds=left)
+
+
+def _status(body: bytes | str, response: httpx.Response, about: _About, scope: Scope) -> QueueStatus:
+    try:
+        status = wire.read_status(body)
+    except wire.Malformed as error:
+        raise about.failed(Failure.MALFORMED, str(error), response.status_code) from error
+    if status.state is QueueState.UNKNOWN:
+        scope.noticed("unknown_state", status.state_word)
+    return status
 
 
 async def _refusal(response: httpx.Response, about: _About) -> FalError:

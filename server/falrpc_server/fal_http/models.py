@@ -162,6 +162,7 @@ class Submitted:
 
     request_id: str
     queue_position: int | None = None
+    status_url: str = ""
 
 
 class QueueState(Enum):
@@ -197,9 +198,10 @@ LogLines = tuple[LogLine, ...]
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """The state of a queue request (§7.3)."""
+    """The state of a queue request (§7.3). `state_word` is fal's word where it is none of the three."""
 
     state: QueueState
+    state_word: str = ""
     outcome: RequestOutcome = RequestOutcome.UNKNOWN
     queue_position: int | None = None
     error_type: str = ""
@@ -225,6 +227,10 @@ def _nobody_to_tell(_: str) -> None:
     return None
 
 
+def _nothing_noticed(_: str, __: str) -> None:
+    return None
+
+
 @dataclass(slots=True)
 class Scope:
     """What one caller's call lends to every exchange that it makes with fal.
@@ -234,16 +240,18 @@ class Scope:
         commit: Awaited once, just before a paid request is handed to the transport. After it nobody
             before us repeats the call, so it must not return until that holds.
         accepted: Told every request id as soon as it has been read from fal.
+        noticed: Told what is odd about fal's answers but no failure: what it is, and the odd value.
         start_timeout_derived: Whether a run or stream without a start timeout gets one from the deadline.
         attempts: How many requests were handed to the transport; counted here, read by the log.
         committed: Whether commit was called.
-        bytes_may_have_left: Whether any byte of a paid request may have reached fal.
+        paid_bytes_may_have_left: Whether any byte of a paid request may have reached fal.
     """
 
     deadline: float | None = None
     commit: Callable[[], Awaitable[None]] = _nothing_to_commit
     accepted: Callable[[str], None] = _nobody_to_tell
+    noticed: Callable[[str, str], None] = _nothing_noticed
     start_timeout_derived: bool = False
     attempts: int = 0
     committed: bool = False
-    bytes_may_have_left: bool = False
+    paid_bytes_may_have_left: bool = False

@@ -14,6 +14,8 @@ from falrpc_server.fal_http.models import Scope, Upload
 
 __all__ = ["StoredFile", "UploadBounds", "UploadMismatch", "store", "store_bytes"]
 
+OTHER_BYTES = "is not the SHA-256 of the bytes that came"
+
 
 @dataclass(frozen=True, slots=True)
 class UploadBounds:
@@ -75,6 +77,8 @@ async def store(
     """
     if size is None:
         data = await _collected(chunks, bounds)
+        if sha256 and sha256 != hashlib.sha256(data).digest():
+            raise UploadMismatch("header.sha256", OTHER_BYTES)
         size, chunks = len(data), _once(data)
     verified = _Verified(chunks, size, sha256)
     target = await fal.initiate_upload(upload, scope)
@@ -121,7 +125,7 @@ class _Verified:
             if received < self._size:
                 raise UploadMismatch("header.size", f"says {self._size} bytes and {received} came")
             if self._sha256 and self._sha256 != self.digest():
-                raise UploadMismatch("header.sha256", "is not the SHA-256 of the bytes that came")
+                raise UploadMismatch("header.sha256", OTHER_BYTES)
             if held:
                 yield held
         except Exception as error:

@@ -228,7 +228,7 @@ def read_submitted(body: bytes) -> Submitted:
     answer = _decode(body, _SubmitBody)
     if not is_request_id(answer.request_id):
         raise Malformed("request_id is not an id")
-    return Submitted(answer.request_id, answer.queue_position)
+    return Submitted(answer.request_id, answer.queue_position, answer.status_url or "")
 
 
 def read_status(body: bytes | str) -> QueueStatus:
@@ -250,6 +250,7 @@ def read_status(body: bytes | str) -> QueueStatus:
         outcome = RequestOutcome.CANCELLED if cancelled else RequestOutcome.FAILED
     return QueueStatus(
         state=state,
+        state_word=answer.status if state is QueueState.UNKNOWN else "",
         outcome=outcome,
         queue_position=answer.queue_position if state is QueueState.IN_QUEUE else None,
         error_type=answer.error_type or "",

@@ -41,7 +41,7 @@ class Call:
         self.call_id = secrets.token_hex(8)
         self.context = context
         self.log = log.bind(method=method, call_id=self.call_id)
-        self.scope = Scope(commit=self._commit, accepted=self._accepted)
+        self.scope = Scope(commit=self._commit, accepted=self._accepted, noticed=self._noticed)
         self.started = time.monotonic()
         self.endpoint_id = ""
         self.request_id = ""
@@ -105,6 +105,9 @@ class Call:
     def _accepted(self, request_id: str) -> None:
         self.request_id = request_id
         self.log.info("request.accepted", endpoint_id=self.endpoint_id, request_id=request_id)
+
+    def _noticed(self, what: str, value: str) -> None:
+        self.log.warning("fal.noticed", what=what, value=value[:200])
 
     async def _beat(self, seconds: float, message: Any) -> None:
         loop = asyncio.get_running_loop()

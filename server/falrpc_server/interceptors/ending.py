@@ -16,7 +16,7 @@ from falrpc_server.interceptors.adapter import Proceed
 from falrpc_server.interceptors.call import Call
 from falrpc_server.interceptors.deadline import DeadlinePassed
 from falrpc_server.translate import rpc_status, verdicts
-from falrpc_server.translate.verdicts import Verdict
+from falrpc_server.translate.verdicts import CallProgress, Verdict
 from falrpc_server.translate.violations import InvalidRequest
 
 __all__ = ["ending"]
@@ -37,23 +37,12 @@ async def ending(call: Call, proceed: Proceed) -> Any:
         followed = call.is_paid and call.has_handle and not error.operation.is_paid
         verdict = verdicts.of_fal_error(error, paid_request_accepted=followed)
     except DeadlinePassed:
-        verdict = verdicts.of_deadline(
-            is_paid=call.is_paid,
-            bytes_may_have_left=call.scope.bytes_may_have_left,
-            request_id=call.request_id,
-            endpoint_id=call.endpoint_id,
-            has_handle=call.has_handle,
-        )
+        verdict = verdicts.of_deadline(_progress(call))
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if call.is_drained and task:
             task.uncancel()
-            verdict = verdicts.of_drain(
-                is_paid=call.is_paid,
-                bytes_may_have_left=call.scope.bytes_may_have_left,
-                request_id=call.request_id,
-                endpoint_id=call.endpoint_id,
-            )
+            verdict = verdicts.of_drain(_progress(call))
         elif task and task.cancelling():
             raise  # the caller left or grpc stopped the call: there is nobody to tell
         else:  # not this call's own: without a status the caller would wait for ever (grpc/grpc#29248)
@@ -65,10 +54,16 @@ async def ending(call: Call, proceed: Proceed) -> Any:
 
 def _bug(call: Call) -> Verdict:
     call.log.exception("call.failed")
-    return verdicts.of_internal_error(
-        call.call_id,
+    return verdicts.of_internal_error(call.call_id, _progress(call))
+
+
+def _progress(call: Call) -> CallProgress:
+    return CallProgress(
         is_paid=call.is_paid,
-        bytes_may_have_left=call.scope.bytes_may_have_left,
+        attempts=call.scope.attempts,
+        paid_bytes_may_have_left=call.scope.paid_bytes_may_have_left,
+        has_handle=call.has_handle,
+        endpoint_id=call.endpoint_id,
         request_id=call.request_id,
     )
 

@@ -16,8 +16,11 @@ __all__ = ["BadJson", "Problem", "attachment_names", "check_object", "struct_to_
 
 INTEGER_LIMIT = 2**53  # from here on a double no longer holds every integer
 DEPTH_MAX = 200
+ATTACHMENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# A string, and the colon that makes it an object's key.
+_STRING = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")([ \t\r\n]*:)?', re.DOTALL)
+_REFERENCE = re.compile(rf"attachment:({ATTACHMENT_NAME.pattern})")
 _BYTE_POSITION = re.compile(r"\(byte (\d+)\)")
 
 
@@ -115,8 +118,5 @@ def attachment_names(text: bytes) -> set[str]:
 def _references(text: bytes) -> Iterator[tuple[int, int, str]]:
     """Yields start, end and name of every string value `attachment:NAME`; object keys are none."""
     for match in _STRING.finditer(text):
-        if text[match.end() : match.end() + 64].lstrip().startswith(b":"):
-            continue
-        value = msgspec.json.decode(match.group(), type=str)
-        if value.startswith("attachment:"):
-            yield match.start(), match.end(), value.removeprefix("attachment:")
+        if match[2] is None and (reference := _REFERENCE.fullmatch(msgspec.json.decode(match[1], type=str))):
+            yield match.start(), match.end(), reference[1]

@@ -41,7 +41,6 @@ __all__ = [
 FILE_NAME_BYTES_MAX = 255
 
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}( *; *[ -~]{1,128})?")
-_ATTACHMENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +267,7 @@ def _attachments(
         violations.add(f"{name}[{missing!r}]", "is used in the input but not declared")
     attachments = []
     for key, value in sorted(declared.items()):
-        if not _ATTACHMENT_NAME.fullmatch(key):
+        if not json_text.ATTACHMENT_NAME.fullmatch(key):
             violations.add(f"{name}[{key!r}]", "must be named with 1 to 64 letters, digits, '_', '.' or '-'")
         elif key not in used:
             violations.add(f"{name}[{key!r}]", f"is declared but no string in the input is attachment:{key}")

@@ -18,6 +18,7 @@ from falrpc_server.translate.status_table import Delivery, Quota, Row
 from falrpc_server.translate.violations import InvalidRequest, Violation
 
 __all__ = [
+    "CallProgress",
     "FieldViolation",
     "Verdict",
     "field_path",
@@ -79,6 +80,33 @@ class Verdict:
     resource: tuple[str, str] | None = None
     request_id: str = ""
     help_urls: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallProgress:
+    """How far a call had come when it was ended from outside.
+
+    Attributes:
+        is_paid: Whether it had begun something that costs money.
+        attempts: How many requests it had handed to the transport.
+        paid_bytes_may_have_left: Whether a paid request may have reached fal.
+        has_handle: Whether it follows a queue request, which goes on without it.
+    """
+
+    is_paid: bool
+    attempts: int
+    paid_bytes_may_have_left: bool
+    has_handle: bool
+    endpoint_id: str
+    request_id: str
+
+    @property
+    def delivery(self) -> Delivery:
+        """What is known about the request."""
+        if self.has_handle:
+            return Delivery.ACCEPTED
+        may_have_left = self.paid_bytes_may_have_left if self.is_paid else self.attempts > 0
+        return Delivery.UNKNOWN if may_have_left else Delivery.NOT_SENT
 
 
 def of_invalid_request(error: InvalidRequest) -> Verdict:
@@ -152,54 +180,39 @@ def _of_fal_error(error: FalError) -> Verdict:
     return verdict
 
 
-def of_deadline(
-    *, is_paid: bool, bytes_may_have_left: bool, request_id: str, endpoint_id: str, has_handle: bool
-) -> Verdict:
+def of_deadline(progress: CallProgress) -> Verdict:
     """The call's time is over."""
-    delivery = Delivery.NOT_SENT
-    if has_handle:
-        delivery = Delivery.ACCEPTED
-    elif bytes_may_have_left or not is_paid:
-        delivery = Delivery.UNKNOWN
-    return Verdict(
-        code=code_pb2.DEADLINE_EXCEEDED,
-        message="the call's deadline has passed",
-        reason="CALL_DEADLINE_EXCEEDED",
-        metadata=_present(delivery=delivery.value, endpoint_id=endpoint_id, request_id=request_id),
-        request_id=request_id,
+    return _cut_short(
+        progress,
+        Verdict(code_pb2.DEADLINE_EXCEEDED, "the call's deadline has passed", "CALL_DEADLINE_EXCEEDED"),
     )
 
 
-def of_drain(*, is_paid: bool, bytes_may_have_left: bool, request_id: str, endpoint_id: str) -> Verdict:
+def of_drain(progress: CallProgress) -> Verdict:
     """This server is shutting down and can't wait for the call any longer."""
-    is_repeatable = not is_paid or not bytes_may_have_left
-    delivery = Delivery.ACCEPTED if request_id else Delivery.UNKNOWN
-    if is_paid and not bytes_may_have_left:
-        delivery = Delivery.NOT_SENT
-    return Verdict(
-        code=code_pb2.UNAVAILABLE if is_repeatable else code_pb2.UNKNOWN,
-        message="the server is shutting down",
-        reason="SERVER_DRAINING",
-        metadata=_present(delivery=delivery.value, endpoint_id=endpoint_id, request_id=request_id),
-        retry_seconds=RETRY_SECONDS_DEFAULT if is_repeatable else None,
-        request_id=request_id,
-    )
+    verdict = Verdict(code_pb2.UNAVAILABLE, "the server is shutting down", "SERVER_DRAINING")
+    if progress.is_paid and progress.delivery is not Delivery.NOT_SENT:
+        verdict.code = code_pb2.UNKNOWN
+    else:
+        verdict.retry_seconds = RETRY_SECONDS_DEFAULT
+    return _cut_short(progress, verdict)
 
 
-def of_internal_error(
-    call_id: str, *, is_paid: bool, bytes_may_have_left: bool, request_id: str = ""
-) -> Verdict:
+def of_internal_error(call_id: str, progress: CallProgress) -> Verdict:
     """A bug of ours. The cause is in the log under the call's id, nowhere else."""
-    delivery = Delivery.UNKNOWN if bytes_may_have_left or not is_paid else Delivery.NOT_SENT
-    if request_id:
-        delivery = Delivery.ACCEPTED
-    return Verdict(
-        code=code_pb2.INTERNAL,
-        message=f"internal error; the server's log has the cause under call_id {call_id}",
-        reason="INTERNAL_ERROR",
-        metadata=_present(delivery=delivery.value, call_id=call_id, request_id=request_id),
-        request_id=request_id,
+    message = f"internal error; the server's log has the cause under call_id {call_id}"
+    verdict = Verdict(code_pb2.INTERNAL, message, "INTERNAL_ERROR", metadata={"call_id": call_id})
+    return _cut_short(progress, verdict)
+
+
+def _cut_short(progress: CallProgress, verdict: Verdict) -> Verdict:
+    verdict.request_id = progress.request_id
+    verdict.metadata |= _present(
+        delivery=progress.delivery.value,
+        endpoint_id=progress.endpoint_id,
+        request_id=progress.request_id,
     )
+    return verdict
 
 
 def field_path(loc: Sequence[str | int]) -> str:

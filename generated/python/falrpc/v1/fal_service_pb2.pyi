@@ -68,8 +68,9 @@ class RunRequest(_message.Message):
     @_builtins.property
     def attachments(self) -> _containers.MessageMap[_builtins.str, _payload_pb2.Attachment]:
         """Files to upload first, by name. Only when this is set, JSON string values in the input that
-        are equal to `attachment:NAME` are replaced by the uploaded file's URL. A name that is used but
-        not declared, or declared but not used, is INVALID_ARGUMENT.
+        are equal to `attachment:NAME` are replaced by the uploaded file's URL; all else stays byte for
+        byte. NAME is 1 to 64 letters, digits, `_`, `.` or `-`. A name that is used but not declared, or
+        declared but not used, is INVALID_ARGUMENT.
         """
 
     def __init__(

@@ -12,6 +12,9 @@ from falrpc_server.cli.printing import plain
 __all__ = ["Account", "StepFailed"]
 
 
+TEXT_CHARACTERS_MAX = 150
+
+
 class StepFailed(Exception):
     """An answer is not what it should be. The text is for the user."""
 
@@ -35,8 +38,11 @@ class Account:
         self._print(Text.assemble("  ", ("✓", "bold green"), (f" {time.monotonic() - started:.1f} s", "dim")))
 
     def tell(self, what: str, text: str = "") -> None:
-        """A line inside a step."""
-        self._print(Text.assemble("    ", (f"{what:<12}", "cyan"), plain(text).replace("\n", " ")))
+        """A line inside a step, cut where it gets too long to read."""
+        line = plain(text).replace("\n", " ")
+        if len(line) > TEXT_CHARACTERS_MAX:
+            line = f"{line[: TEXT_CHARACTERS_MAX - 1]}…"
+        self._print(Text.assemble("    ", (f"{what:<12}", "cyan"), line))
 
     def say(self, text: str, style: str = "") -> None:
         """A line outside the steps."""

@@ -1,0 +1,86 @@
+"""What a failed call told: the status and its details, unpacked."""
+
+from collections.abc import AsyncIterable, Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+DETAILS = (
+    error_details_pb2.ErrorInfo,
+    error_details_pb2.BadRequest,
+    error_details_pb2.RetryInfo,
+    error_details_pb2.QuotaFailure,
+    error_details_pb2.PreconditionFailure,
+    error_details_pb2.ResourceInfo,
+    error_details_pb2.RequestInfo,
+    error_details_pb2.Help,
+)
+
+T = TypeVar("T")
+D = TypeVar("D", bound=Message)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a call failed."""
+
+    code: str
+    message: str
+    details: list[Any]
+
+    def find(self, kind: type[D]) -> D | None:
+        """The detail of a type."""
+        return next((detail for detail in self.details if isinstance(detail, kind)), None)
+
+    @property
+    def info(self) -> Any:
+        """google.rpc.ErrorInfo, which every failure has."""
+        info = self.find(error_details_pb2.ErrorInfo)
+        assert info is not None, "no ErrorInfo"
+        return info
+
+    @property
+    def delivery(self) -> str:
+        return str(self.info.metadata["delivery"])
+
+    @property
+    def fields(self) -> list[str]:
+        """The violated fields."""
+        bad = self.find(error_details_pb2.BadRequest)
+        return [violation.field for violation in bad.field_violations] if bad else []
+
+
+async def failure_of(call: Awaitable[Any]) -> Failure:
+    """Awaits a call that must fail."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return unpacked(caught.value)
+
+
+async def messages_and_failure(call: AsyncIterable[T]) -> tuple[list[T], Failure]:
+    """Reads a stream that must fail; returns what came before."""
+    messages: list[T] = []
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for message in call:
+            messages.append(message)  # a comprehension would lose them
+    return messages, unpacked(caught.value)
+
+
+def unpacked(error: grpc.aio.AioRpcError) -> Failure:
+    """The failure that grpc reports, with our details."""
+    details: list[Any] = []
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value)
+            assert status.code == error.code().value[0]
+            assert status.message == error.details()
+            for packed in status.details:
+                kind = next(kind for kind in DETAILS if packed.Is(kind.DESCRIPTOR))
+                detail = kind()
+                packed.Unpack(detail)
+                details.append(detail)
+    return Failure(error.code().name, error.details() or "", details)
