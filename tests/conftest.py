@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import grpc
@@ -17,6 +17,22 @@ import pytest
 from falrpc import v1
 from falrpc_server.app import Gateway, make_logger, running
 from falrpc_server.config import Settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--strict-tools", action="store_true", help="a test that a missing tool skips fails")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With --strict-tools (`make test STRICT=1`) nothing is skipped quietly."""
+    report = yield
+    if report.skipped and item.config.getoption("--strict-tools"):
+        report.outcome = "failed"
+    return report
+
 
 KEY = "test-id:test-secret-1f0c"  # tests look for it where it must not appear
 SPEED = 20
