@@ -15,8 +15,9 @@ from grpc_reflection.v1alpha import reflection
 from falrpc import v1
 from falrpc_server.background import BackgroundTasks
 from falrpc_server.config import Settings
-from falrpc_server.fal_http import wire
+from falrpc_server.fal_http import answers, wire
 from falrpc_server.fal_http.client import Bounds, FalClient
+from falrpc_server.fal_http.exchange import Exchanges
 from falrpc_server.fal_http.queue_watch import Pace
 from falrpc_server.fal_http.transport import Limits as TransportLimits
 from falrpc_server.fal_http.transport import Transport
@@ -81,7 +82,8 @@ class Gateway:
         self._calls = CallRegistry()
         self._background = BackgroundTasks()
         self._health = health.aio.HealthServicer()
-        fal = FalClient(transport, settings.key, _hosts(settings), _bounds(settings), _user_agent())
+        exchanges = Exchanges(transport, settings.key, f"falrpc/{_version()}")
+        fal = FalClient(exchanges, _hosts(settings), _bounds(settings))
         servicer = Servicer(fal, self._background, _limits(settings))
         interceptors = [
             observe,
@@ -174,7 +176,7 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
 
 def _hosts(settings: Settings) -> wire.Hosts:
     if base := settings.emulator_url:
-        host = wire.host_of(base)
+        host = answers.host_of(base)
         return wire.Hosts(f"{base}/run", f"{base}/queue", f"{base}/rest", (host,))
     return wire.Hosts(
         settings.fal_run_url, settings.fal_queue_url, settings.fal_rest_url, settings.upload_hosts
@@ -212,10 +214,6 @@ def _server_options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.so_reuseport", 0),
     ]
-
-
-def _user_agent() -> str:
-    return f"falrpc/{_version()}"
 
 
 def _version() -> str:

@@ -12,7 +12,7 @@ Generated from `server/falrpc_server/config.py` by `make gen`. Do not edit.
 
 Each setting comes from the first of these that has it:
 
-1. its environment variable;
+1. its environment variable, unless that is empty;
 2. for secrets, the file that the variable with `_FILE` behind its name gives
    (`FAL_KEY_FILE=/run/secrets/fal`);
 3. the TOML file that `falrpc serve --config FILE` or `FALRPC_CONFIG` names, under the variable's name in

@@ -134,7 +134,7 @@ class Servicer:
             async with aclosing(self._outcome(ref, last, call)) as messages:
                 async for message in messages:
                     yield message
-        except FalError:
+        except Exception:
             is_over = True  # nobody left: following it failed, and the caller may attach again
             raise
         finally:

@@ -123,11 +123,12 @@ def healthcheck(
 
 
 def _load(config_file: Path | None) -> "Settings":
-    from falrpc_server import config
+    from falrpc_server.config import ConfigError
+    from falrpc_server.config_sources import load
 
     try:
-        return config.load(config_file)
-    except config.ConfigError as error:
+        return load(config_file)
+    except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         raise typer.Exit(2) from None

@@ -1,6 +1,7 @@
 """HTTP answers as values, and fal's standard ones (docs/fal-http-api.md §2.3, §7, §12)."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,17 @@ __all__ = [
     "Raw",
     "detail",
     "dump",
+    "header_problem",
     "json_answer",
     "request_error",
     "sse",
     "unknown_path",
 ]
+
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 
 
 class Raw(str):
@@ -59,7 +66,12 @@ def dump(value: Any) -> str:
         return "{" + ",".join(f"{json.dumps(k)}:{dump(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(dump, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can escape and UTF-8 can't hold
+        return json.dumps(value)
+    return text
 
 
 def json_answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
@@ -108,5 +120,18 @@ def request_error(error_type: str, text: str = "", headers: Mapping[str, str] | 
 
 
 def sse(data: str) -> bytes:
-    """One server-sent event with one data line (§8.4: what both of fal's clients read)."""
-    return f"data: {data}\n\n".encode()
+    """One server-sent event: one data line, but text of several lines needs several (§8.4)."""
+    lines = "".join(f"data: {line}\n" for line in _LINE_END.split(data))
+    return f"{lines}\n".encode()
+
+
+def header_problem(headers: Any) -> str | None:
+    """What keeps these headers from being sent, None when they are good."""
+    if not isinstance(headers, Mapping):
+        return "headers must be an object of texts"
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() == "transfer-encoding":
+            return f"no header can be named {name[:40]!r} here"
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            return f"the value of header {name[:40]!r} must be text of printable Latin-1 characters"
+    return None

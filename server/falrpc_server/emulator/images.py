@@ -25,7 +25,8 @@ Color = tuple[int, int, int]
 SUPERSAMPLING = 2
 MASK_PIXELS = 320  # of the longer side; a background is found on a small copy
 BACKGROUND_DISTANCE = 26  # largest difference of a colour channel that still counts as background
-PIXELS_MAX = 64_000_000
+EDGE_DISTANCE = 70  # how much more than that is wholly subject
+PIXELS_MAX = 40_000_000
 
 _BODY_COLORS: tuple[Color, ...] = (
     (255, 138, 91),
@@ -49,15 +50,14 @@ class NotAnImage(ValueError):
 
 
 def decode(data: bytes) -> Image.Image:
-    """Reads a picture. Raises NotAnImage."""
+    """Reads a picture, as RGBA when something of it may be transparent, else as RGB. Raises NotAnImage."""
     try:
         image = Image.open(io.BytesIO(data))
         if image.width * image.height > PIXELS_MAX:
             raise NotAnImage("too many pixels")
-        image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except Exception as error:  # broken files make Pillow's decoders raise nearly anything
         raise NotAnImage(str(error)) from error
-    return image
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -80,16 +80,20 @@ def draw_creature(prompt: str, seed: int, width: int, height: int) -> Image.Imag
 def remove_background(image: Image.Image) -> Image.Image:
     """Makes the background transparent: what is connected to the border and coloured like it.
 
-    The background may change from top to bottom: each row is compared with its own ends.
+    The background may change from top to bottom: each row is compared with its own ends. What is
+    connected is found on a small copy; in a band along the edge the full picture's colours decide.
     """
     color = image.convert("RGB")
     scale = MASK_PIXELS / max(color.size)
     small = color.resize((max(8, round(color.width * scale)), max(8, round(color.height * scale))))
-    mask = ImageChops.invert(_background_mask(small)).filter(ImageFilter.MinFilter(3))
-    alpha = mask.resize(color.size, Image.Resampling.BICUBIC)
-    alpha = alpha.filter(ImageFilter.GaussianBlur(max(color.size) / 400))
-    alpha = alpha.point([max(0, min(255, (value - 96) * 255 // 96)) for value in range(256)])
-    if image.mode in ("RGBA", "LA"):
+    background = _background_mask(small)
+    surely_subject = ImageChops.invert(background.filter(ImageFilter.MaxFilter(5))).resize(color.size)
+    maybe_subject = ImageChops.invert(background.filter(ImageFilter.MinFilter(5))).resize(color.size)
+    by_color = _distance_to_sides(color, small).point(
+        [max(0, min(255, (value - BACKGROUND_DISTANCE) * 255 // EDGE_DISTANCE)) for value in range(256)]
+    )
+    alpha = ImageChops.darker(ImageChops.lighter(by_color, surely_subject), maybe_subject)
+    if image.mode == "RGBA":
         alpha = ImageChops.darker(alpha, image.getchannel("A"))
     result = color.convert("RGBA")
     result.putalpha(alpha)
@@ -136,15 +140,21 @@ def _gradient(size: tuple[int, int], top: Color, bottom: Color) -> Image.Image:
 
 def _background_mask(small: Image.Image) -> Image.Image:
     """White where a small picture is background."""
-    left = small.crop((0, 0, 1, small.height)).resize(small.size)
-    right = small.crop((small.width - 1, 0, small.width, small.height)).resize(small.size)
-    distance = ImageChops.darker(_distance(small, left), _distance(small, right))
-    alike = distance.point([255 if value <= BACKGROUND_DISTANCE else 0 for value in range(256)])
+    alike = _distance_to_sides(small, small).point(
+        [255 if value <= BACKGROUND_DISTANCE else 0 for value in range(256)]
+    )
     framed = Image.new("L", (small.width + 2, small.height + 2), 255)  # joins all border pixels
     framed.paste(alike, (1, 1))
     ImageDraw.floodfill(framed, (0, 0), 128)
     connected = framed.crop((1, 1, small.width + 1, small.height + 1))
     return connected.point([255 if value == 128 else 0 for value in range(256)])
+
+
+def _distance_to_sides(image: Image.Image, small: Image.Image) -> Image.Image:
+    """How far each pixel's colour is from the nearer end of its row in the small copy."""
+    left = small.crop((0, 0, 1, small.height)).resize(image.size)
+    right = small.crop((small.width - 1, 0, small.width, small.height)).resize(image.size)
+    return ImageChops.darker(_distance(image, left), _distance(image, right))
 
 
 def _distance(one: Image.Image, other: Image.Image) -> Image.Image:
@@ -187,7 +197,7 @@ class _Creature:
                     self._ellipse(side * 0.19, -0.25, 0.055, 0.055, self._light)
                 case "pointed":
                     self._polygon(
-                        [(side * 0.07, -0.22), (side * 0.27, -0.42), (side * 0.28, -0.10)], self._dark
+                        [(side * 0.07, -0.22), (side * 0.27, -0.42), (side * 0.27, -0.10)], self._dark
                     )
                     self._polygon(
                         [(side * 0.13, -0.23), (side * 0.24, -0.34), (side * 0.25, -0.17)], self._light
@@ -224,7 +234,7 @@ class _Creature:
         self._smile(lower, (255, 255, 255) if self._is_robot else (36, 38, 52))
 
     def _smile(self, y: float, color: Color) -> None:
-        steps = 24
+        steps = 96
         points = [
             (0.07 * math.cos(math.pi * n / steps), y + 0.05 * math.sin(math.pi * n / steps))
             for n in range(steps + 1)

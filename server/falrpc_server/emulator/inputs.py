@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from falrpc_server.emulator.answers import Answer, AppError, json_answer
+from falrpc_server.emulator.answers import Answer, AppError, Raw, json_answer
 
-__all__ = ["Field", "Input", "invalid", "read"]
+__all__ = ["Field", "Input", "invalid", "model_error", "read"]
 
 ERRORS_URL = "https://docs.fal.ai/errors#"
 
@@ -52,25 +52,30 @@ class Input:
         """A value's JSON text as the caller wrote it, None when it is absent."""
         return self.texts.get(name)
 
+    def raw(self, name: str, default: str) -> Raw:
+        """A value's JSON text for an output, or the default when it is absent or null."""
+        text = self.texts.get(name, "null")
+        return Raw(default if text == "null" else text)
+
 
 def read(body: bytes, fields: Sequence[Field]) -> Input:
     """Reads and checks an input. Raises AppError with every problem (HTTP 422, nothing billed)."""
     try:
-        values = json.loads(body or b"{}")
-        texts = msgspec.json.decode(body or b"{}", type=dict[str, msgspec.Raw])
+        whole = body.decode() or "{}"
+        values = json.loads(whole)
+        texts = msgspec.json.decode(whole, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        item = _item("model_attributes_type", ["body"], "Input should be a valid dictionary", Raw(whole))
+        raise invalid(item) from None
     except (ValueError, RecursionError) as error:
         position = getattr(error, "pos", 0)
         item = _item("json_invalid", ["body", position], "JSON decode error", {}, {"error": str(error)})
         raise invalid(item) from error
-    except msgspec.MsgspecError:
-        item = _item("model_attributes_type", ["body"], "Input should be a valid dictionary", None)
-        raise invalid(item) from None
-    if not isinstance(values, dict):
-        raise invalid(_item("model_attributes_type", ["body"], "Input should be a valid dictionary", values))
-    problems = [problem for field in fields if (problem := _problem(field, values))]
+    given = Input(values, {name: bytes(text).decode() for name, text in texts.items()}, body)
+    problems = [problem for field in fields if (problem := _problem(field, given, whole))]
     if problems:
         raise invalid(*problems)
-    return Input(values, {name: bytes(text).decode() for name, text in texts.items()}, body)
+    return given
 
 
 def invalid(*items: dict[str, Any]) -> AppError:
@@ -79,29 +84,31 @@ def invalid(*items: dict[str, Any]) -> AppError:
     return AppError(answer)
 
 
-def model_error(kind: str, name: str, message: str, value: Any) -> AppError:
+def model_error(
+    kind: str, name: str, message: str, value: Any, context: dict[str, Any] | None = None
+) -> AppError:
     """A model's own refusal of a field (§12.2)."""
-    return invalid(_item(kind, ["body", name], message, value))
+    return invalid(_item(kind, ["body", name], message, value, context))
 
 
-def _problem(field: Field, values: dict[str, Any]) -> dict[str, Any] | None:
+def _problem(field: Field, given: Input, whole: str) -> dict[str, Any] | None:
     loc = ["body", field.name]
-    if field.name not in values:
-        return _item("missing", loc, "Field required", values) if field.required else None
-    value = values[field.name]
+    if field.name not in given.values:
+        return _item("missing", loc, "Field required", Raw(whole)) if field.required else None
+    value, shown = given.values[field.name], Raw(given.texts[field.name])
     if value is None and not field.required:
         return None
     if wrong := _type_problem(field.kind, value):
-        return _item(wrong[0], loc, wrong[1], value)
+        return _item(wrong[0], loc, wrong[1], shown)
     if field.choices and value not in field.choices:
         expected = " or ".join(repr(choice) for choice in field.choices)
-        return _item("literal_error", loc, f"Input should be {expected}", value, {"expected": expected})
+        return _item("literal_error", loc, f"Input should be {expected}", shown, {"expected": expected})
     if field.minimum is not None and value < field.minimum:
         text = f"Input should be greater than or equal to {field.minimum:g}"
-        return _item("greater_than_equal", loc, text, value, {"ge": field.minimum})
+        return _item("greater_than_equal", loc, text, shown, {"ge": field.minimum})
     if field.maximum is not None and value > field.maximum:
         text = f"Input should be less than or equal to {field.maximum:g}"
-        return _item("less_than_equal", loc, text, value, {"le": field.maximum})
+        return _item("less_than_equal", loc, text, shown, {"le": field.maximum})
     return None
 
 

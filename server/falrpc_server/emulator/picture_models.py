@@ -8,13 +8,14 @@ from typing import Any
 from PIL import Image
 
 from falrpc_server.emulator import images
-from falrpc_server.emulator.answers import Answer, Raw, dump, json_answer, sse
+from falrpc_server.emulator.answers import Answer, dump, json_answer, sse
 from falrpc_server.emulator.inputs import Field, model_error
 from falrpc_server.emulator.work import Model, Work
 
 __all__ = ["PICTURE_MODELS", "cut_out", "draw", "make_sticker"]
 
 SIDE_DEFAULT = 512
+UPSCALED_SIDE_MAX = 4_096
 WORDS_PER_EVENT = 3
 
 IMAGE_SIZES = {
@@ -41,11 +42,11 @@ TEXT_TO_IMAGE = (
 async def draw(work: Work) -> dict[str, Any]:
     """Text to image: the output as a value."""
     prompt, seed = work.input.get("prompt"), work.input.get("seed", 42)
+    width, height = _size(work)
     steps = min(work.input.get("num_inference_steps", 4), 8)
     for step in range(1, steps + 1):
         await work.sleep(0.8 / steps)
         work.log(f"step {step}/{steps}", 0.0)
-    width, height = _size(work.input.get("image_size"))
     pictures = []
     for number in range(int(work.input.get("num_images", 1))):
         make = partial(images.draw_creature, prompt, int(seed) + number, width, height)
@@ -53,7 +54,7 @@ async def draw(work: Work) -> dict[str, Any]:
     return {
         "images": pictures,
         "timings": {"inference": 0.8},
-        "seed": Raw(work.input.text("seed") or seed),
+        "seed": work.input.raw("seed", "42"),
         "has_nsfw_concepts": [False] * len(pictures),
         "prompt": prompt,
     }
@@ -71,14 +72,14 @@ async def make_sticker(work: Work) -> dict[str, Any]:
     """Sticker: the output as a value."""
     image = await _read_image(work, "image_url")
     await work.sleep(0.5)
-    if image.mode not in ("RGBA", "LA"):
+    if image.mode != "RGBA":
         image = await work.draw(images.remove_background, image)
     sticker = await _store(work, await work.draw(images.outline_sticker, image), "sticker")
     return {
         "images": [sticker],
         "sticker_image": sticker,
         "sticker_image_background_removed": sticker,
-        "seed": Raw(work.input.text("seed") or "42"),
+        "seed": work.input.raw("seed", "42"),
         "has_nsfw_concepts": {"sticker_image": False},
     }
 
@@ -87,6 +88,10 @@ async def _enlarge(work: Work) -> dict[str, Any]:
     image = await _read_image(work, "image_url")
     await work.sleep(0.5)
     factor = int(work.input.get("upscale_factor", 2))
+    if factor * max(image.size) > UPSCALED_SIDE_MAX:
+        url, side = work.input.get("image_url"), UPSCALED_SIDE_MAX // factor
+        limits = {"max_height": side, "max_width": side}
+        raise model_error("image_too_large", "image_url", "Image is too large", url, limits)
     return {"image": await _store(work, await work.draw(images.upscale, image, factor), "upscaled")}
 
 
@@ -108,7 +113,8 @@ def _reply(work: Work) -> str:
     return f"You asked: {work.input.get('prompt')} — here is an answer that comes a few words at a time."
 
 
-def _size(asked: Any) -> tuple[int, int]:
+def _size(work: Work) -> tuple[int, int]:
+    asked, shown = work.input.get("image_size"), work.input.raw("image_size", "null")
     if isinstance(asked, dict):
         width, height = asked.get("width"), asked.get("height")
         if (
@@ -117,12 +123,12 @@ def _size(asked: Any) -> tuple[int, int]:
             and 64 <= min(width, height) <= max(width, height) <= 2048
         ):
             return width, height
-        raise model_error("value_error", "image_size", "width and height must be from 64 to 2048", asked)
+        raise model_error("value_error", "image_size", "width and height must be from 64 to 2048", shown)
     if asked is None:
         return SIDE_DEFAULT, SIDE_DEFAULT
-    if asked not in IMAGE_SIZES:
+    if not isinstance(asked, str) or asked not in IMAGE_SIZES:
         raise model_error(
-            "literal_error", "image_size", f"Input should be one of {', '.join(IMAGE_SIZES)}", asked
+            "literal_error", "image_size", f"Input should be one of {', '.join(IMAGE_SIZES)}", shown
         )
     return IMAGE_SIZES[asked]
 

@@ -4,18 +4,21 @@ import asyncio
 import contextlib
 import datetime
 import math
+import re
 import time
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from falrpc_server.emulator.answers import Answer, AppError, json_answer, request_error, sse
+from falrpc_server.emulator.answers import Answer, AppError, detail, json_answer, request_error, sse
 from falrpc_server.emulator.work import Model
 
 __all__ = ["Queue", "QueueRequest", "StartTimeout"]
 
 REQUESTS_MAX = 20_000
+STORED_BYTES_MAX = 1024 * 1024 * 1024  # of inputs and answers
 POSITION_AT_SUBMIT = 2
 
 Perform = Callable[["QueueRequest"], Awaitable[Answer]]
@@ -108,6 +111,7 @@ class Queue:
         self._speed = speed
         self._keepalive_seconds = keepalive_seconds
         self._requests: dict[str, QueueRequest] = {}
+        self._stored_bytes = 0
 
     def get(self, request_id: str) -> QueueRequest | None:
         """A request, None when it is not known (any more)."""
@@ -120,14 +124,18 @@ class Queue:
         timeout = StartTimeout.read(headers)
         limit = query.get("fal_max_queue_length")
         if limit is not None:
-            waiting = sum(request.state == "IN_QUEUE" for request in self._requests.values())
-            if not limit.isdigit():
+            if not re.fullmatch(r"[0-9]{1,9}", limit):
                 raise AppError(request_error("bad_request", "Invalid fal_max_queue_length"))
+            waiting = sum(
+                request.state == "IN_QUEUE" and request.base_url == base_url
+                for request in self._requests.values()
+            )
             if waiting > int(limit):
                 return json_answer({"detail": "Queue is too long"}, 429, {"x-fal-needs-retry": "1"})
         request = QueueRequest(str(uuid.uuid4()), model, base_url, body, timeout)
         self._requests[request.request_id] = request
-        while len(self._requests) > REQUESTS_MAX:
+        self._stored_bytes += len(body)
+        while len(self._requests) > REQUESTS_MAX or self._stored_bytes > STORED_BYTES_MAX:
             self._forget(next(iter(self._requests)))
         request.task = asyncio.create_task(self._live(request))
         return json_answer(request.status(None), headers={"x-fal-request-id": request.request_id})
@@ -188,6 +196,9 @@ class Queue:
             answer = await self._perform(request)
         except AppError as error:
             answer = error.answer
+        except Exception:  # our own mistake: told, and no request stays IN_PROGRESS for ever
+            traceback.print_exc()
+            answer = detail(500, "Internal Server Error")
         request.inference_seconds = time.monotonic() - started
         self._complete(request, answer)
 
@@ -206,6 +217,7 @@ class Queue:
     def _complete(self, request: QueueRequest, answer: Answer) -> None:
         if request.answer is None:
             request.answer = answer
+            self._stored_bytes += len(answer.body) if request.request_id in self._requests else 0
             request.error_type = answer.headers.get("x-fal-error-type", "")
             request.error = "Request failed" if request.error_type else ""
             request.state = "COMPLETED"
@@ -213,5 +225,6 @@ class Queue:
 
     def _forget(self, request_id: str) -> None:
         request = self._requests.pop(request_id)
+        self._stored_bytes -= len(request.body) + len(request.answer.body if request.answer else b"")
         if request.task:
             request.task.cancel()

@@ -1,8 +1,11 @@
 """Scenarios: faults as data, put in place through the admin endpoint."""
 
 import itertools
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from falrpc_server.emulator.answers import header_problem
 
 __all__ = ["ACTS", "OPERATIONS", "BadScenario", "Scenario", "Scenarios"]
 
@@ -26,6 +29,14 @@ ACTS = {
     "reset_before_body": "Resets the connection as soon as the request's head is read.",
     "close_after_body": "Reads the whole request, then closes the connection without an answer.",
     "cut_body": "Sends the real answer's head and `after_bytes` bytes of its body, then closes.",
+}
+
+
+_INTEGERS = {
+    "times": (1, 1_000_000_000),
+    "after": (0, 1_000_000_000),
+    "status": (200, 599),
+    "after_bytes": (0, 1_000_000_000),
 }
 
 
@@ -67,17 +78,27 @@ class Scenario:
             raise BadScenario(f"unknown act: there are {', '.join(ACTS)}")
         if data.get("operation", "run") not in OPERATIONS:
             raise BadScenario(f"unknown operation: there are {', '.join(OPERATIONS)}")
-        numbers = {"times": int, "after": int, "status": int, "seconds": (int, float), "after_bytes": int}
-        for name, kind in numbers.items():
-            if data.get(name) is not None and not isinstance(data[name], kind):  # type: ignore[arg-type]
-                raise BadScenario(f"{name} must be a number")
+        for name, (lowest, highest) in _INTEGERS.items():
+            number = data.get(name, lowest)
+            if name == "times" and number is None:
+                continue
+            if type(number) is not int or not lowest <= number <= highest:
+                raise BadScenario(f"{name} must be a whole number from {lowest} to {highest}")
+        seconds = data.get("seconds", 0)
+        if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+            raise BadScenario("seconds must be a number, not negative")
         for name in ("endpoint", "body"):
-            if not isinstance(data.get(name, ""), str):
+            if not _is_text(data.get(name, "")):
                 raise BadScenario(f"{name} must be text")
-        headers = data.get("headers") or {}
-        if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
-            raise BadScenario("headers must be an object of texts")
+        headers = data.get("headers")
+        if headers is not None and (problem := header_problem(headers)):
+            raise BadScenario(problem)
         return cls(**data)
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text that UTF-8 can hold: JSON can escape half a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 class Scenarios:

@@ -1,9 +1,8 @@
 """Models that do what their input says, well or badly: for tests of whoever calls fal."""
 
 import asyncio
-import json
+import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 import msgspec
 
@@ -12,6 +11,7 @@ from falrpc_server.emulator.answers import (
     Answer,
     AppError,
     detail,
+    header_problem,
     json_answer,
     request_error,
     sse,
@@ -30,7 +30,7 @@ async def _echo(work: Work) -> Answer:
 
 
 async def _echo_event(work: Work) -> AsyncIterator[bytes]:
-    yield sse(work.input.body.decode())
+    yield sse(work.input.body.decode() or "{}")
 
 
 async def _sleep(work: Work) -> Answer:
@@ -41,7 +41,12 @@ async def _sleep(work: Work) -> Answer:
 
 async def _answer(work: Work) -> Answer:
     headers = {"content-type": work.input.get("content_type", "application/json")}
-    headers |= {str(k).lower(): str(v) for k, v in work.input.get("headers", {}).items()}
+    if problem := header_problem(headers):
+        raise model_error("value_error", "content_type", problem, work.input.raw("content_type", "null"))
+    asked = work.input.get("headers", {})
+    if problem := header_problem(asked):
+        raise model_error("value_error", "headers", problem, work.input.raw("headers", "null"))
+    headers |= {name.lower(): value for name, value in asked.items()}
     body = work.input.get("text") if "text" in work.input.values else work.input.text("body")
     return Answer(int(work.input.get("status", 200)), (body or "").encode(), headers)
 
@@ -90,15 +95,23 @@ async def _stubborn(work: Work) -> Answer:
     return json_answer({"cancelled": work.cancelled.is_set()}, headers=JSON)
 
 
-async def _events(work: Work) -> AsyncIterator[bytes]:
+def _events(work: Work) -> AsyncIterator[bytes]:
     """The input's events, each byte for byte, then the end that it asks for."""
+    return _paced(_event_texts(work), work)
+
+
+def _event_texts(work: Work) -> list[str]:
+    text = work.input.raw("events", "null")
     try:
-        events = msgspec.json.decode(work.input.text("events") or "[]", type=list[msgspec.Raw])
+        return [bytes(event).decode() for event in msgspec.json.decode(text.encode(), type=list[msgspec.Raw])]
     except msgspec.ValidationError:
-        raise model_error("list_type", "events", "Input should be a valid list", None) from None
+        raise model_error("list_type", "events", "Input should be a valid list", text) from None
+
+
+async def _paced(events: list[str], work: Work) -> AsyncIterator[bytes]:
     delay = work.input.get("delay", 0.0)
     for event in events:
-        yield sse(bytes(event).decode())
+        yield sse(event)
         await asyncio.sleep(delay)
     match work.input.get("end", "clean"):
         case "cut":
@@ -114,8 +127,21 @@ async def _events(work: Work) -> AsyncIterator[bytes]:
 
 
 async def _last_event(work: Work) -> Answer:
-    events: list[Any] = json.loads(work.input.text("events") or "[]")
-    return json_answer(events[-1] if events else {}, headers=JSON)
+    events = _event_texts(work)
+    return Answer(200, (events[-1] if events else "{}").encode(), JSON)
+
+
+async def _replayed_output(work: Work) -> Answer:
+    """The `output` of the last output event (§9), else the last event."""
+    for event in reversed(_event_texts(work)):
+        with contextlib.suppress(msgspec.ValidationError):  # other events look different
+            output = msgspec.json.decode(event, type=_OutputEvent).output
+            return Answer(200, bytes(output), JSON)
+    return await _last_event(work)
+
+
+class _OutputEvent(msgspec.Struct, tag="output"):
+    output: msgspec.Raw
 
 
 _EVENT_FIELDS = (
@@ -141,6 +167,7 @@ SCRIPTED_MODELS = (
             Field("content_type", "string"),
             Field("text", "string"),
         ),
+        answers_stream=True,
     ),
     Model(
         "emulator/blob",
@@ -182,7 +209,7 @@ SCRIPTED_MODELS = (
     Model(
         "workflows/emulator/replay",
         "A workflow that streams `events`, then ends as `end` says.",
-        _last_event,
+        _replayed_output,
         _EVENT_FIELDS,
         _events,
     ),

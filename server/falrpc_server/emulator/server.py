@@ -6,12 +6,15 @@ import json
 import signal
 import socket
 import struct
+import traceback
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+import warnings
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -27,6 +30,8 @@ TRANSPORT = "emulator.transport"
 EDGE_PAGE = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr>nginx</body></html>"
 EDGE_TITLES = {502: "502 Bad Gateway", 503: "503 Service Unavailable", 504: "504 Gateway Time-out"}
 REQUEST_BODY_BYTES_MAX = 512 * 1024 * 1024
+BACKLOG = 4_096
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # where to reach who listens everywhere
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -87,7 +92,7 @@ class Emulator:
         outcome = "client_closed"
         try:
             await self._serve(target, headers, query, record, connection, receive, send)
-            outcome = "cut" if connection.is_closing() else "answered"
+            outcome = "answered"
         except ClientClosed:
             pass
         except CutHere as cut:
@@ -141,27 +146,30 @@ class Emulator:
             if act == "hang":
                 await asyncio.Event().wait()
             if act == "close_after_body":
-                connection.close()
-                return
+                raise CutHere(resets=False)
             if act == "slow":
                 await asyncio.sleep(scenario.seconds)
             if act in ("edge_page", "answer"):
                 record.status = scenario.status
                 await _send_answer(send, _scripted(scenario))
                 return
-        answer = await self.service.answer(incoming)
+        try:
+            answer = await self.service.answer(incoming)
+        except Exception:  # our own mistake: told on stderr, and to the caller as any app's would be
+            traceback.print_exc()
+            answer = detail(500, "Internal Server Error")
         ids = {"x-fal-request-id": incoming.target.request_id or str(uuid.uuid4())}
         record.status = 200 if isinstance(answer, EventStream) else answer.status
+        cut_after = scenario.after_bytes if scenario and act == "cut_body" else None
         if isinstance(answer, EventStream):
-            await _send_stream(send, answer, ids)
-        elif scenario and act == "cut_body":
-            await _send_answer(send, answer, ids, cut_after=scenario.after_bytes)
+            await _send_stream(send, answer, ids, cut_after)
         else:
-            await _send_answer(send, answer, ids)
+            await _send_answer(send, answer, ids, cut_after)
 
     def _admin(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
         """The emulator's own endpoints."""
-        match method, path.removeprefix("/_emulator/"):
+        name = path.removeprefix("/_emulator/")
+        match method, name:
             case "GET", "health":
                 return json_answer({"status": "ok"})
             case "GET", "models":
@@ -182,6 +190,8 @@ class Emulator:
             case "DELETE", "scenarios":
                 self._scenarios.clear()
                 return Answer(204, b"")
+        if name in ("health", "models", "evidence", "scenarios"):
+            return detail(405, "Method Not Allowed")
         return detail(404, "Not Found")
 
 
@@ -201,9 +211,18 @@ class Protocol(H11Protocol):
 
         self.app = with_connection
 
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP in fal's manner instead of as plain text."""
+        answer = detail(400, msg, {"connection": "close", "x-fal-request-id": str(uuid.uuid4())})
+        head = h11.Response(status_code=400, headers=_encoded(answer.headers), reason=b"Bad Request")
+        for event in (head, h11.Data(data=answer.body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
 
 def serve(options: Options, announce: Callable[[str], None]) -> None:
     """Runs the emulator until SIGTERM or SIGINT. `announce` is told its URL once it listens."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what it says of broken pictures is no news
     asyncio.run(_serve_until_told(options, announce))
 
 
@@ -211,19 +230,19 @@ async def _serve_until_told(options: Options, announce: Callable[[str], None]) -
     emulator = Emulator(options)
     config = uvicorn.Config(
         emulator,
-        host=options.host,
-        port=options.port,
         http=Protocol,
+        ws="none",
         lifespan="off",
         log_level="critical",
         access_log=False,
-        timeout_graceful_shutdown=1,
-        backlog=4_096,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=0,  # what is open is cut: some of it would never end
         h11_max_incomplete_event_size=64 * 1024,
     )
     server = uvicorn.Server(config)
-    listener = config.bind_socket()
+    listener = _listen(options.host, options.port)
     host, port = listener.getsockname()[:2]
+    host = LOOPBACK.get(host, host)
     base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     emulator.listens_at(base_url)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -235,6 +254,14 @@ async def _serve_until_told(options: Options, announce: Callable[[str], None]) -
         announce(base_url)
         await serving
     await emulator.service.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise SystemExit(f"cannot listen on {host}, port {port}: {error}") from None
 
 
 async def _read_body(receive: Receive) -> bytes:
@@ -260,33 +287,55 @@ def _scripted(scenario: Scenario) -> Answer:
     if scenario.act == "edge_page":
         title = EDGE_TITLES.get(scenario.status, f"{scenario.status} Error")
         return Answer(scenario.status, EDGE_PAGE.format(title).encode(), {"content-type": "text/html"})
-    headers = {"content-type": "application/json", **(scenario.headers or {})}
+    given = {name.lower(): value for name, value in (scenario.headers or {}).items()}
+    headers = {"content-type": "application/json", **given}
     return Answer(scenario.status, scenario.body.encode(), headers)
 
 
 async def _send_answer(
     send: Send, answer: Answer, standard: dict[str, str] | None = None, cut_after: int | None = None
 ) -> None:
-    headers = {**(standard or {}), **answer.headers, "content-length": str(len(answer.body))}
+    body = b"" if answer.status in (204, 304) else answer.body
+    headers = {**(standard or {}), **answer.headers, "content-length": str(len(body))}
     if answer.status in (204, 304):
         del headers["content-length"]
     await send({"type": "http.response.start", "status": answer.status, "headers": _encoded(headers)})
     if cut_after is not None:
-        await send({"type": "http.response.body", "body": answer.body[:cut_after], "more_body": True})
-        raise CutHere(resets=False)
-    await send({"type": "http.response.body", "body": answer.body})
+        await _send_and_cut(send, body[:cut_after])
+    await send({"type": "http.response.body", "body": body})
 
 
-async def _send_stream(send: Send, answer: EventStream, standard: dict[str, str]) -> None:
+async def _send_stream(
+    send: Send, answer: EventStream, standard: dict[str, str], cut_after: int | None
+) -> None:
     headers = {**standard, **answer.headers, "content-type": "text/event-stream", "cache-control": "no-store"}
     await send({"type": "http.response.start", "status": 200, "headers": _encoded(headers)})
     async with contextlib.aclosing(answer.pieces) as pieces:  # type: ignore[type-var]
-        async for piece in pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        sent = 0
+        if cut_after == 0:
+            await _send_and_cut(send, b"")
+        try:
+            async for piece in pieces:
+                sent += len(piece)
+                if cut_after is not None and sent >= cut_after:
+                    await _send_and_cut(send, piece[: len(piece) - (sent - cut_after)])
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except CutHere:
+            raise
+        except Exception:  # our own mistake: too late for an answer of its own
+            traceback.print_exc()
+            raise CutHere(resets=False) from None
+    if cut_after is not None:
+        raise CutHere(resets=False)
     await send({"type": "http.response.body", "body": b""})
 
 
-def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+async def _send_and_cut(send: Send, piece: bytes) -> NoReturn:
+    await send({"type": "http.response.body", "body": piece, "more_body": True})
+    raise CutHere(resets=False)
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
 
 

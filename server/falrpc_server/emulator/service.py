@@ -5,7 +5,6 @@ It knows models, queue and storage; how bytes come and go is server.py's affair.
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from falrpc_server.emulator.picture_models import PICTURE_MODELS
 from falrpc_server.emulator.queue import Queue, QueueRequest, StartTimeout
 from falrpc_server.emulator.scripted_models import SCRIPTED_MODELS
 from falrpc_server.emulator.storage import Storage
-from falrpc_server.emulator.work import Model, Work
+from falrpc_server.emulator.work import Downloads, Model, Work
 from falrpc_server.emulator.workflow_models import WORKFLOW_MODELS
 
 __all__ = ["MODELS", "Incoming", "Service", "Target"]
@@ -68,37 +67,45 @@ def target_of(method: str, path: str, host: str) -> Target:
     if role is None:
         role, _, path = path.lstrip("/").partition("/")
     path = path.strip("/")
-    match role, method:
-        case "run", "POST" if path.endswith("/stream"):
-            return Target("stream", path.removesuffix("/stream"))
-        case "run", "POST":
-            return Target("run", path)
-        case "queue", _:
-            return _queue_target(method, path)
-        case "rest", "POST" if path == "storage/upload/initiate":
-            return Target("upload_initiate")
-        case "cdn", "PUT":
-            return Target("upload_put", path=path)
-        case "cdn", "GET":
-            return Target("download", path=path)
-    return Target("unknown", path=path)
+    targets = _targets(role, path)
+    if method in targets:
+        return targets[method]
+    is_known = any(t.endpoint in MODELS or t.request_id or t.path for t in targets.values())
+    return Target("wrong_method" if is_known else "unknown", path=path)
 
 
-def _queue_target(method: str, path: str) -> Target:
+def _targets(role: str, path: str) -> dict[str, Target]:
+    """What a path means for each method that it has; nothing when there is no such path."""
+    match role:
+        case "run" if path.endswith("/stream"):
+            return {"POST": Target("stream", path.removesuffix("/stream"))}
+        case "run":
+            return {"POST": Target("run", path)}
+        case "queue":
+            return _queue_targets(path)
+        case "rest" if path == "storage/upload/initiate":
+            return {"POST": Target("upload_initiate", path=path)}
+        case "cdn":
+            return {"PUT": Target("upload_put", path=path), "GET": Target("download", path=path)}
+    return {}
+
+
+def _queue_targets(path: str) -> dict[str, Target]:
     """Queue URLs: with or without the endpoint's path, a trailing slash, `/response` (§3.2)."""
     endpoint, found, rest = path.partition("/requests/")
     if not found:
-        return Target("submit", path) if method == "POST" else Target("unknown", path=path)
+        return {"POST": Target("submit", path)}
     request_id, _, tail = rest.partition("/")
-    operations = {
-        ("GET", ""): "result",
-        ("GET", "response"): "result",
-        ("GET", "status"): "status",
-        ("GET", "status/stream"): "status_stream",
-        ("PUT", "cancel"): "cancel",
-    }
-    operation = operations.get((method, tail))
-    return Target(operation, endpoint, request_id) if operation else Target("unknown", path=path)
+    match tail:
+        case "" | "response":
+            return {"GET": Target("result", endpoint, request_id)}
+        case "status":
+            return {"GET": Target("status", endpoint, request_id)}
+        case "status/stream":
+            return {"GET": Target("status_stream", endpoint, request_id)}
+        case "cancel":
+            return {"PUT": Target("cancel", endpoint, request_id)}
+    return {}
 
 
 class Service:
@@ -108,6 +115,7 @@ class Service:
         self.base_url = ""
         """Our own base URL, known once the server listens."""
         self.storage = Storage()
+        self._downloads = Downloads()
         self._speed = speed
         self._key = key
         self._pictures = ThreadPoolExecutor(max_workers=2, thread_name_prefix="pictures")
@@ -116,6 +124,7 @@ class Service:
     async def close(self) -> None:
         """Ends everything that still runs."""
         await self.queue.close()
+        await self._downloads.close()
         self._pictures.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, incoming: Incoming) -> Answer | EventStream:
@@ -132,6 +141,8 @@ class Service:
                 return storage.put(target.path, incoming.query, incoming.headers, incoming.body)
             case "download":
                 return storage.get(target.path)
+            case "wrong_method":
+                return detail(405, "Method Not Allowed")
             case "unknown":
                 return detail(404, "Not Found")
         if refusal := self._refusal(incoming.headers.get("authorization")):
@@ -173,11 +184,12 @@ class Service:
     async def _stream(self, incoming: Incoming) -> Answer | EventStream:
         StartTimeout.read(incoming.headers)
         model = self._model(incoming.target.endpoint)
+        if model.answers_stream:
+            return await model.run(self._work(model, incoming.body))
         if model.stream is None:
             return unknown_path("/stream")
         pieces = model.stream(self._work(model, incoming.body))
-        first = await anext(pieces, b"")  # a refusal comes before the stream's head
-        return EventStream(_chained([first] if first else [], pieces), {"x-fal-billable-units": "1"})
+        return EventStream(pieces, {"x-fal-billable-units": "1"})
 
     async def _perform(self, request: QueueRequest) -> Answer:
         work = self._work(request.model, request.body)
@@ -186,7 +198,8 @@ class Service:
 
     def _work(self, model: Model, body: bytes) -> Work:
         given = inputs.read(body, model.fields)
-        return Work(given, self.storage, self._speed, self._pictures, lambda: str(uuid.uuid4()))
+        new_id = lambda: str(uuid.uuid4())  # noqa: E731 # it is data here
+        return Work(given, self.storage, self._downloads, self._speed, self._pictures, new_id)
 
     def _model(self, endpoint: str) -> Model:
         model = MODELS.get(endpoint)
@@ -219,10 +232,3 @@ def _queue_base(endpoint: str) -> str:
     """Owner and alias, with the namespace (§3.2)."""
     parts = endpoint.split("/")
     return "/".join(parts[: 3 if parts[0] in NAMESPACES else 2])
-
-
-async def _chained(first: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for piece in first:
-        yield piece
-    async for piece in rest:
-        yield piece

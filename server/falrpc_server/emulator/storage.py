@@ -11,6 +11,7 @@ from falrpc_server.emulator.answers import Answer, detail, json_answer
 __all__ = ["File", "Storage"]
 
 FILES_MAX = 5_000
+FILES_BYTES_MAX = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Storage:
     def __init__(self) -> None:
         self.base = ""
         """URL of the CDN, known once the server listens."""
-        self._files: dict[str, File] = {}
+        self._files: dict[bytes, File] = {}
+        self._files_bytes = 0
         self._awaited: dict[str, tuple[str, str]] = {}
 
     def add(self, name: str, content_type: str, data: bytes) -> str:
@@ -46,7 +48,7 @@ class Storage:
             except ValueError:
                 return None
             return File("data", content_type, data)
-        return self._files.get(url.removeprefix(f"{self.base}/")) if url.startswith(self.base) else None
+        return self._files.get(_key(url.removeprefix(f"{self.base}/"))) if self.is_own(url) else None
 
     def is_own(self, url: str) -> bool:
         """Whether the URL is ours, whether or not there is a file."""
@@ -72,7 +74,7 @@ class Storage:
     def put(self, path: str, query: dict[str, str], headers: dict[str, str], body: bytes) -> Answer:
         """The signed PUT (§10.6): it wants a length and the type that was announced."""
         awaited = self._awaited.get(query.get("signature", ""))
-        if awaited is None or awaited[0] != path:
+        if awaited is None or _key(awaited[0]) != _key(path):
             return detail(403, "Signature does not match")
         if "content-length" not in headers:
             return detail(411, "Length required")
@@ -84,16 +86,23 @@ class Storage:
 
     def get(self, path: str) -> Answer:
         """A download."""
-        file = self._files.get(path)
+        file = self._files.get(_key(path))
         if file is None:
             return detail(404, "Not Found")
         return Answer(200, file.data, {"content-type": file.content_type})
 
     def _new_path(self, name: str) -> str:
-        return f"files/b/{secrets.token_hex(6)}/{quote(name, safe='')}"
+        encoded = quote(name, safe="", errors="replace") if name.strip(".") else "upload.bin"
+        return f"files/b/{secrets.token_hex(6)}/{encoded}"
 
     def _keep(self, path: str, file: File) -> str:
-        self._files[path] = file
-        while len(self._files) > FILES_MAX:
-            del self._files[next(iter(self._files))]
+        self._files[_key(path)] = file
+        self._files_bytes += len(file.data)
+        while len(self._files) > FILES_MAX or self._files_bytes > FILES_BYTES_MAX:
+            self._files_bytes -= len(self._files.pop(next(iter(self._files))).data)
         return f"{self.base}/{path}"
+
+
+def _key(path: str) -> bytes:
+    """What is the same for all spellings of a path: clients escape more or less of it."""
+    return unquote_to_bytes(path.encode("utf-8", "replace"))

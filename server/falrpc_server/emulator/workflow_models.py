@@ -1,5 +1,6 @@
 """Workflows (docs/fal-http-api.md §9): steps in a row, told as events when streamed."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +34,7 @@ async def _always_fails(work: Work) -> dict[str, Any]:
 
 
 def _prompt_and_seed(given: Input, _: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"prompt": given.get("prompt"), "seed": Raw(given.text("seed") or "42")}
+    return {"prompt": given.get("prompt"), "seed": given.raw("seed", "42")}
 
 
 STICKER_STEPS = (
@@ -62,16 +63,18 @@ async def _steps(steps: tuple[Step, ...], work: Work) -> AsyncIterator[dict[str,
     outputs: list[dict[str, Any]] = []
     for step in steps:
         named = {"node_id": step.node_id, "app_id": step.app_id}
-        yield {"type": "submit", **named, "request_id": work.new_id()}
+        request_id = work.new_id()
+        yield {"type": "submit", **named, "request_id": request_id}
         wired = step.wire(work.input, outputs)
-        values = {name: int(value) if isinstance(value, Raw) else value for name, value in wired.items()}
+        values = {n: json.loads(value) if isinstance(value, Raw) else value for n, value in wired.items()}
         given = Input(values, {name: dump(value) for name, value in wired.items()}, dump(wired).encode())
         try:
             outputs.append(await step.make(replace(work, input=given)))
         except AppError as error:
             status, body = error.answer.status, Raw(error.answer.body.decode())
-            message = f"Error while fetching the result of the request {named['node_id']}"
-            yield {"type": "error", **named, "message": message, "error": {"status": status, "body": body}}
+            message = f"Error while fetching the result of the request {request_id}"
+            error_of_step = {"status": status, "body": body}
+            yield {"type": "error", "node_id": step.node_id, "message": message, "error": error_of_step}
             return
         yield {"type": "completion", **named, "output": outputs[-1]}
     last = outputs[-1]

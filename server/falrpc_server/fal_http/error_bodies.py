@@ -18,6 +18,7 @@ __all__ = ["DetailItem", "ErrorAnswer", "Failure", "FalError", "read"]
 TEXT_CHARACTERS_MAX = 2_000
 ITEMS_MAX = 500
 LOC_PARTS_MAX = 32
+RETRY_AFTER_SECONDS_MAX = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,24 @@ class ErrorAnswer:
     retry_after_seconds: float | None = None
     billable_units: str = ""
     is_json: bool = False
+
+    @property
+    def is_outcome(self) -> bool:
+        """Whether a result's error answer is what the request ended with (§7.6, §17.1).
+
+        Without fal's request id it is the edge's; a refused credential, an unknown request, a request that
+        is not completed and fal's own limits are answers to the reading.
+        """
+        if not self.request_id or self.http_status in (401, 403, 405, 408):
+            return False
+        if self.http_status == 404:
+            return self.text.startswith("Path ")
+        return not self.is_too_early and self.error_type != "concurrent_requests_limit"
+
+    @property
+    def is_too_early(self) -> bool:
+        """Whether a result was asked for before its request completed (§7.6)."""
+        return self.http_status == 400 and "in progress" in self.text.lower()
 
     @property
     def is_from_edge(self) -> bool:
@@ -133,7 +152,7 @@ def read(status: int, headers: Mapping[str, str], body: bytes) -> ErrorAnswer:
     document = _document(body)
     fields: dict[str, Any] = document if isinstance(document, dict) else {}
     detail = fields.get("detail")
-    items, left_out = _items(detail)
+    items, left_out = _items(fields.get("errors") if isinstance(detail, str | None) else detail)
     return ErrorAnswer(
         http_status=status,
         request_id=_text(headers.get("x-fal-request-id")),
@@ -160,7 +179,7 @@ def _document(body: bytes) -> Any:
 
 
 def _integer(digits: str) -> int:
-    return int(digits) if len(digits) < 20 else 0  # only `loc` and `retry_after` are read
+    return int(digits[:20])  # only `loc` and `retry_after` are read, and both are small
 
 
 def _sentence(fields: Mapping[str, Any], detail: Any) -> str:
@@ -190,7 +209,7 @@ def _items(detail: Any) -> tuple[tuple[DetailItem, ...], int]:
         if isinstance(entry, str):
             items.append(DetailItem(msg=_text(entry)))
         elif isinstance(entry, dict):
-            loc = entry.get("loc")
+            loc = entry.get("loc", entry.get("field"))
             parts = loc if isinstance(loc, list) else [loc]
             items.append(
                 DetailItem(
@@ -199,7 +218,7 @@ def _items(detail: Any) -> tuple[tuple[DetailItem, ...], int]:
                         for p in parts[:LOC_PARTS_MAX]
                         if isinstance(p, str | int)
                     ),
-                    msg=_text(entry.get("msg")),
+                    msg=_text(entry.get("msg")) or _text(entry.get("message")),
                     type=_text(entry.get("type")),
                     url=_text(entry.get("url")),
                 )
@@ -230,14 +249,14 @@ def _seconds(header: str | None, field: Any) -> float | None:
     """`Retry-After` in seconds or as an HTTP date, else the body's `retry_after`; never negative."""
     if header is not None:
         try:
-            return max(0.0, min(float(int(header.strip())), 86_400.0))
+            return float(max(0, min(int(header.strip()), RETRY_AFTER_SECONDS_MAX)))
         except ValueError:
             pass
         try:
             moment = email.utils.parsedate_to_datetime(header)
-            return max(0.0, min(moment.timestamp() - time.time(), 86_400.0))
+            return max(0.0, min(moment.timestamp() - time.time(), float(RETRY_AFTER_SECONDS_MAX)))
         except (ValueError, OverflowError):
             pass
     if isinstance(field, int | float) and not isinstance(field, bool) and field >= 0:
-        return min(float(field), 86_400.0)
+        return float(min(field, RETRY_AFTER_SECONDS_MAX))
     return None

@@ -73,6 +73,7 @@ class EventReader:
     def finish(self) -> Iterator[Event]:
         """Yields the event that the end of the stream cut short, if there is one."""
         if self._line_parts:
+            self._line_parts = [_without_cut_character(b"".join(self._line_parts))]
             self._line(b"")
         if self._has_data:
             event = self._line(b"")
@@ -104,6 +105,17 @@ class EventReader:
         self._event_bytes += more
         if self._event_bytes > self._event_bytes_max:
             raise BadEventStream(f"an event of more than {self._event_bytes_max} bytes")
+
+
+def _without_cut_character(line: bytes) -> bytes:
+    """An unfinished line may end inside a character."""
+    for length in range(1, min(4, len(line)) + 1):
+        if line[-length] >= 0xC0:  # the first byte of a character of two or more
+            expected = 2 if line[-length] < 0xE0 else 3 if line[-length] < 0xF0 else 4
+            return line[:-length] if length < expected else line
+        if line[-length] < 0x80:
+            break
+    return line
 
 
 async def read_events(

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from falrpc_server.fal_http import json_syntax
+
 __all__ = [
     "BadEvent",
     "ModelEvent",
@@ -48,11 +50,18 @@ class _ModelBody(msgspec.Struct):
 
 def read_model_event(data: str) -> ModelEvent:
     """Reads one event of a model's stream. Raises BadEvent."""
-    body = _decode(data, _ModelBody)
+    body = _decode(data.encode(), _ModelBody)
     if not isinstance(body, _ModelBody):
         return ModelEvent()
-    text = body.error if isinstance(body.error, str) else ""
-    return ModelEvent(is_partial=body.partial is True, error_text=text)
+    return ModelEvent(is_partial=body.partial is True, error_text=_error_text(body.error))
+
+
+def _error_text(error: Any) -> str:
+    """A non-null `error` is one, whatever it looks like (§17.4)."""
+    if error is None:
+        return ""
+    message = error.get("message") if isinstance(error, dict) else error
+    return message if isinstance(message, str) and message else "the model reported an error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,9 @@ WorkflowEvent = StepSubmitted | StepCompleted | WorkflowFinished | StepError | U
 
 
 class _StepErrorBody(msgspec.Struct):
-    status: int = 0
+    """Lenient: an error must never pass for an event of another kind."""
+
+    status: Any = None
     body: msgspec.Raw = msgspec.Raw()
 
 
@@ -112,20 +123,21 @@ class _WorkflowBody(msgspec.Struct):
     app_id: str | None = None
     request_id: str | None = None
     output: msgspec.Raw = msgspec.Raw()
-    message: str | None = None
-    error: _StepErrorBody | None = None
+    message: Any = None
+    error: msgspec.Raw = msgspec.Raw()
 
 
 def read_workflow_event(data: str) -> WorkflowEvent:
     """Reads one event of a workflow's stream (§9). Raises BadEvent."""
+    text = data.encode()
     try:
-        body = _decode(data, _WorkflowBody)
+        body = _decode(text, _WorkflowBody)
     except msgspec.ValidationError:
         return UnknownEvent(data)
     if not isinstance(body, _WorkflowBody):
         return UnknownEvent(data)
     node_id, app_id = body.node_id or "", body.app_id or ""
-    output = bytes(body.output).decode()
+    output = json_syntax.text_slice(text, body.output)
     match body.type:
         case "submit":
             return StepSubmitted(node_id, app_id, body.request_id or "")
@@ -134,16 +146,27 @@ def read_workflow_event(data: str) -> WorkflowEvent:
         case "output" if output:
             return WorkflowFinished(output)
         case "error":
-            error = body.error or _StepErrorBody()
-            return StepError(node_id, app_id, body.message or "", error.status, bytes(error.body).decode())
+            message = body.message if isinstance(body.message, str) else ""
+            status, error_body = _step_error(json_syntax.text_slice(text, body.error).encode())
+            return StepError(node_id, app_id, message, status, error_body)
     return UnknownEvent(data)
 
 
-def _decode(data: str, shape: type[msgspec.Struct]) -> Any:
-    """The data as the shape, or as it comes when it is no object. Raises BadEvent, ValidationError."""
+def _step_error(text: bytes) -> tuple[int, str]:
+    """HTTP status and body text of an event's `error`; 0 and empty where it does not say."""
     try:
-        is_object = data.lstrip(" \t\r\n").startswith("{")
-        return msgspec.json.decode(data, type=shape if is_object else msgspec.Raw)
+        error = json_syntax.decode(text, _StepErrorBody)
+    except msgspec.DecodeError:
+        return 0, ""
+    is_status = isinstance(error.status, int) and 100 <= error.status <= 999
+    return (error.status if is_status else 0), json_syntax.text_slice(text, error.body)
+
+
+def _decode(text: bytes, shape: type[msgspec.Struct]) -> Any:
+    """The text as the shape, or as it comes when it is no object. Raises BadEvent, ValidationError."""
+    try:
+        is_object = text.lstrip(b" \t\r\n").startswith(b"{")
+        return json_syntax.decode(text, shape if is_object else msgspec.Raw)
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, RecursionError) as error:

@@ -49,7 +49,9 @@ class LogDeltas:
         """Returns the entries that are new, in order."""
         found = []
         for entry in entries:
-            if entry not in self._seen:
+            if entry in self._seen:
+                self._seen.move_to_end(entry)  # still in the window: the oldest are forgotten first
+            else:
                 self._seen[entry] = None
                 found.append(entry)
         while len(self._seen) > self._seen_entries_max:

@@ -15,6 +15,7 @@ __all__ = ["RESENDS_MAX", "delay_seconds"]
 RESENDS_MAX = 2
 BASE_SECONDS = 0.1
 CAP_SECONDS = 5.0
+RETRY_AFTER_SECONDS_MAX = 5.0
 
 _READS = frozenset({Operation.STATUS, Operation.STATUS_STREAM, Operation.RESULT})
 _PASSING_STATUSES = frozenset({429, 502, 503, 504})
@@ -38,6 +39,8 @@ def delay_seconds(
         return None
     delay = fraction() * min(CAP_SECONDS, BASE_SECONDS * 4.0**resends)
     if error.answer and error.answer.retry_after_seconds is not None:
+        if error.answer.retry_after_seconds > RETRY_AFTER_SECONDS_MAX:
+            return None  # the caller is told how long, and decides
         delay += error.answer.retry_after_seconds
     if seconds_left is not None and delay >= seconds_left:
         return None

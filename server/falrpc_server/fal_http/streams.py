@@ -3,11 +3,10 @@
 It knows what the events mean (model_events.py) and turns a stream that stops short into FalError.
 """
 
+import dataclasses
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeVar
-
-import msgspec
 
 from falrpc_server.fal_http import error_bodies
 from falrpc_server.fal_http.client import ModelStream
@@ -42,10 +41,10 @@ async def model_events(stream: ModelStream, endpoint: EndpointId) -> AsyncGenera
         async for event in events:
             last = _read(read_model_event, event, stream, endpoint)
             yield event.data
+    if last is not None and last.error_text:
+        raise _failed(stream, endpoint, Failure.STREAM_ERROR, last.error_text)
     if last is None or last.is_partial:
         raise _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "no result")
-    if last.error_text:
-        raise _failed(stream, endpoint, Failure.STREAM_ERROR, last.error_text)
 
 
 async def workflow_events(stream: ModelStream, endpoint: EndpointId) -> AsyncGenerator[WorkflowEvent]:
@@ -64,9 +63,9 @@ async def workflow_events(stream: ModelStream, endpoint: EndpointId) -> AsyncGen
                 failed_step = value if isinstance(value, StepError) else failed_step
                 yield value
     except FalError:
-        if failed_step is None:
+        if failed_step is None and not is_finished:
             raise
-    if is_finished:
+    if is_finished:  # nothing follows the output (§9), so that a cut behind it takes nothing away
         return
     if failed_step is not None:
         raise _step_failed(failed_step, stream, endpoint)
@@ -84,7 +83,7 @@ def _read(reader: Callable[[str], _T], event: Event, stream: ModelStream, endpoi
 def _step_failed(step: StepError, stream: ModelStream, endpoint: EndpointId) -> FalError:
     answer = error_bodies.read(step.http_status or HTTP_STATUS_UNSAID, {}, step.body_json.encode())
     if not answer.text and not answer.items:
-        answer = error_bodies.read(answer.http_status, {}, msgspec.json.encode({"detail": step.message}))
+        answer = dataclasses.replace(answer, text=step.message)
     return FalError(
         Operation.STREAM,
         Failure.ANSWER,

@@ -49,6 +49,15 @@ class Progress:
     connected: bool = False
 
 
+@dataclass(slots=True)
+class _Way:
+    """A request's way to its connection: how long each part may take."""
+
+    progress: Progress
+    connect_seconds: float
+    timeout: asyncio.Timeout
+
+
 class Transport(httpx.AsyncBaseTransport):
     """httpx requests over aiohttp's connections.
 
@@ -114,20 +123,17 @@ class Transport(httpx.AsyncBaseTransport):
         connect = timeout.get("connect", self._limits.connect_seconds)
         pool = timeout.get("pool", self._limits.pool_seconds)
         try:
-            response = await self._session.request(
-                request.method,
-                URL(str(request.url), encoded=True),
-                headers=request.headers.multi_items(),
-                data=_body(request),
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    connect=connect + pool,
-                    sock_connect=connect,
-                    sock_read=timeout.get("read"),
-                ),
-                trace_request_ctx=progress,
-            )
+            # aiohttp has one limit for waiting and connecting together; we have one for each.
+            async with asyncio.timeout(pool) as waiting:
+                response = await self._session.request(
+                    request.method,
+                    URL(str(request.url), encoded=True),
+                    headers=request.headers.multi_items(),
+                    data=_body(request),
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_read=timeout.get("read")),
+                    trace_request_ctx=_Way(progress, connect, waiting),
+                )
         except Exception as error:
             if kind := _kind(error, progress):
                 raise kind(f"{type(error).__name__}: {error}", request=request) from error
@@ -177,11 +183,15 @@ def _body(request: httpx.Request) -> Any:
 
 
 async def _connecting(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.connecting = True
+    way: _Way = context.trace_request_ctx
+    way.progress.connecting = True
+    way.timeout.reschedule(asyncio.get_running_loop().time() + way.connect_seconds)
 
 
 async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.connected = True
+    way: _Way = context.trace_request_ctx
+    way.progress.connected = True
+    way.timeout.reschedule(None)
 
 
 def _kind(error: Exception, progress: Progress) -> type[httpx.TransportError] | None:

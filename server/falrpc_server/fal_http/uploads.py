@@ -115,6 +115,8 @@ class _Verified:
         try:
             held, received = b"", 0
             async for chunk in self._chunks:
+                if not chunk:
+                    continue  # it would push the real last one out before the whole is checked
                 received += len(chunk)
                 if received > self._size:
                     raise UploadMismatch("header.size", f"says {self._size} bytes and more came")

@@ -63,10 +63,12 @@ class Call:
     def succeeded(self, call: CallInfo) -> None:
         """Notes what fal said about the call; it leaves as trailing metadata."""
         trailers = []
-        if call.request_id:
-            trailers.append(("x-fal-request-id", call.request_id))
-        if call.billable_units:
-            trailers.append(("x-fal-billable-units", call.billable_units))
+        for name, value in (
+            ("x-fal-request-id", call.request_id),
+            ("x-fal-billable-units", call.billable_units),
+        ):
+            if value and value.isascii() and value.isprintable():  # grpc would refuse others, answer and all
+                trailers.append((name, value))
         self.context.set_trailing_metadata(tuple(trailers))
 
     async def send(self, message: Any) -> None:
@@ -89,8 +91,9 @@ class Call:
         finally:
             if self._heartbeats:
                 self._heartbeats.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._heartbeats
+                await asyncio.wait({self._heartbeats})  # not awaited itself: that would hide our own cancel
+                if not self._heartbeats.cancelled():
+                    self._heartbeats.exception()  # a beat that found the call gone is no news
 
     def drain(self) -> None:
         """Ends the call because the server stops."""

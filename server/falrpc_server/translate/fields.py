@@ -47,6 +47,12 @@ _VISIBLE = re.compile(r"[ -~]*")
 _TAG_KEY = re.compile(r"[a-z0-9._-]{1,64}")
 _TAG_VALUE = re.compile(r"[ -+\--~]{0,256}")
 _URL = re.compile(r"[!-~]+")
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_LOCAL_LABELS = frozenset(
+    {"localhost", "localdomain", "local", "internal", "lan", "home", "corp", "intranet"}
+)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
 def endpoint(name: str, text: str, violations: Violations) -> EndpointId:
@@ -153,16 +159,27 @@ def _webhook_problem(url: str) -> str:
         return "must be an absolute https URL"
     if "@" in parts.netloc:
         return "must not contain a user name or password"
+    return "" if _is_public(host) else "must name a public host"
+
+
+def _is_public(host: str) -> bool:
     try:
-        is_public = ipaddress.ip_address(host).is_global
+        address = ipaddress.ip_address(host)
     except ValueError:
-        last_label = host.rstrip(".").rpartition(".")[2]
+        name = host.rstrip(".")
+        last_label = name.rpartition(".")[2]
         # A last label that is a number makes the whole name an address in some resolver's eyes.
         is_number = re.fullmatch(r"\d+|0x[0-9a-f]*", last_label) is not None
-        is_public = (
-            "." in host.rstrip(".") and not is_number and last_label not in ("localhost", "internal", "local")
-        )
-    return "" if is_public else "must name a public host"
+        is_local = last_label in _LOCAL_LABELS or name.endswith(".home.arpa")
+        return _HOST.fullmatch(name) is not None and "." in name and not is_number and not is_local
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        low = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        if address in _NAT64 or address in _IPV4_COMPATIBLE:
+            inner = low
+        if inner is not None and not (inner.is_global and not inner.is_multicast):
+            return False
+    return address.is_global and not address.is_multicast
 
 
 def lifecycle(name: str, message: v1.ObjectLifecycle, violations: Violations) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 from google.protobuf import struct_pb2
 
+from falrpc_server.fal_http import json_syntax
+
 __all__ = ["BadJson", "Problem", "attachment_names", "check_object", "struct_to_json", "with_attachments"]
 
 INTEGER_LIMIT = 2**53  # from here on a double no longer holds every integer
@@ -39,7 +41,7 @@ class Problem:
 def check_object(text: bytes) -> None:
     """Checks that the text is one JSON object. Raises BadJson."""
     try:
-        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        json_syntax.decode(text, dict[str, msgspec.Raw])
     except msgspec.ValidationError:
         raise BadJson("must be a JSON object") from None
     except msgspec.DecodeError as error:

@@ -230,10 +230,11 @@ def _paid_call(
     endpoint = fields.endpoint(f"{prefix}endpoint_id", request.endpoint_id, violations)
     found = len(violations.found)
     body = _input(f"{prefix}input", request.input, input_bytes_max, violations)
-    if len(violations.found) > found:
-        body = b"{}"
+    is_input_right = len(violations.found) == found
     options = fields.call_options(f"{prefix}options", request.options, violations)
-    attachments = _attachments(f"{prefix}attachments", request.attachments, body, violations)
+    attachments: tuple[Attachment, ...] = ()
+    if is_input_right:  # else there is nothing to compare the names with
+        attachments = _attachments(f"{prefix}attachments", request.attachments, body, violations)
     return PaidCall(endpoint, body, options, attachments, heartbeat_seconds)
 
 

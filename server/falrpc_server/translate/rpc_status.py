@@ -5,99 +5,104 @@ serialized status stays within 4,096 bytes and the message within 300 bytes of p
 left out is counted in ErrorInfo's metadata entry `truncated`.
 """
 
+from collections.abc import Iterator
+
 from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
-from falrpc_server.translate.verdicts import FieldViolation, Verdict
+from falrpc_server.translate.verdicts import Verdict, cut_bytes
 
 __all__ = ["DETAILS_HEADER", "MESSAGE_BYTES_MAX", "STATUS_BYTES_MAX", "status_of"]
 
 DETAILS_HEADER = "grpc-status-details-bin"
 STATUS_BYTES_MAX = 4_096
 MESSAGE_BYTES_MAX = 300
-DESCRIPTION_CHARACTERS_MAX = 300
+TEXT_BYTES_MAX = 300
+URL_BYTES_MAX = 200
 HELP_LINKS_MAX = 5
-TEXT_CHARACTERS_MAX = 200
+TRUNCATED_BYTES = 60  # what the entry `truncated` may take
 
 
 def status_of(verdict: Verdict) -> status_pb2.Status:
-    """Returns the status: ErrorInfo first, then the other details, as many violations as fit last."""
+    """Returns the status.
+
+    ErrorInfo is always there; the other details as long as there is room, most useful first; and as many
+    violations as fit.
+    """
     info = error_details_pb2.ErrorInfo(
         reason=verdict.reason, domain=verdict.domain, metadata=verdict.metadata
     )
+    status = status_pb2.Status(code=verdict.code, message=cut_percent_encoded(verdict.message))
+    room = STATUS_BYTES_MAX - status.ByteSize() - _cost(info) - TRUNCATED_BYTES
     details: list[message.Message] = []
+    for detail in _details(verdict):
+        if _cost(detail) <= room:
+            room -= _cost(detail)
+            details.append(detail)
+    bad_request, left_out = _bad_request(verdict, room)
+    if bad_request.field_violations:
+        details.insert(0, bad_request)
+    if left_out:
+        info.metadata["truncated"] = f"{left_out} field violations"
+    for detail in (info, *details):
+        status.details.add().Pack(detail)
+    return status
+
+
+def _details(verdict: Verdict) -> Iterator[message.Message]:
+    """All details but ErrorInfo and BadRequest, most useful first."""
     if verdict.retry_seconds is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(verdict.retry_seconds * 1000))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        yield error_details_pb2.RetryInfo(retry_delay=delay)
+    if verdict.request_id:
+        yield error_details_pb2.RequestInfo(request_id=cut_bytes(verdict.request_id, TEXT_BYTES_MAX))
     if verdict.quota:
         quota = error_details_pb2.QuotaFailure.Violation(
-            subject=verdict.quota.value, description=_cut(verdict.quota_text, TEXT_CHARACTERS_MAX)
+            subject=verdict.quota.value, description=cut_bytes(verdict.quota_text, TEXT_BYTES_MAX)
         )
-        details.append(error_details_pb2.QuotaFailure(violations=[quota]))
+        yield error_details_pb2.QuotaFailure(violations=[quota])
     if verdict.precondition:
         kind, subject = verdict.precondition
         failed = error_details_pb2.PreconditionFailure.Violation(
-            type=kind, subject=_cut(subject, TEXT_CHARACTERS_MAX), description=_cut(verdict.message, 200)
+            type=kind,
+            subject=cut_bytes(subject, TEXT_BYTES_MAX),
+            description=cut_bytes(verdict.message, TEXT_BYTES_MAX),
         )
-        details.append(error_details_pb2.PreconditionFailure(violations=[failed]))
+        yield error_details_pb2.PreconditionFailure(violations=[failed])
     if verdict.resource:
         kind, name = verdict.resource
-        details.append(
-            error_details_pb2.ResourceInfo(resource_type=kind, resource_name=_cut(name, TEXT_CHARACTERS_MAX))
+        yield error_details_pb2.ResourceInfo(
+            resource_type=kind, resource_name=cut_bytes(name, TEXT_BYTES_MAX)
         )
-    if verdict.request_id:
-        details.append(error_details_pb2.RequestInfo(request_id=_cut(verdict.request_id, 128)))
-    if verdict.help_urls:
-        links = [
-            error_details_pb2.Help.Link(url=url)
-            for url in verdict.help_urls[:HELP_LINKS_MAX]
-            if len(url) <= 200
-        ]
-        details.append(error_details_pb2.Help(links=links))
-    return _fitted(verdict, info, details)
+    urls = [url for url in verdict.help_urls if len(url.encode()) <= URL_BYTES_MAX][:HELP_LINKS_MAX]
+    if urls:
+        yield error_details_pb2.Help(links=[error_details_pb2.Help.Link(url=url) for url in urls])
 
 
-def _fitted(
-    verdict: Verdict, info: error_details_pb2.ErrorInfo, details: list[message.Message]
-) -> status_pb2.Status:
-    fixed = _packed(verdict, [info, *details])
-    if not verdict.violations:
-        return fixed
-    # `truncated`, the BadRequest's own wrapping and length prefixes take some bytes, too.
-    room = STATUS_BYTES_MAX - fixed.ByteSize() - 150
+def _bad_request(verdict: Verdict, room: int) -> tuple[error_details_pb2.BadRequest, int]:
+    """The violations that fit, and how many do not."""
     bad_request = error_details_pb2.BadRequest()
+    room -= _cost(bad_request) + 4  # its own length prefixes grow with it
     for violation in verdict.violations:
-        entry = _violation(violation)
+        entry = error_details_pb2.BadRequest.FieldViolation(
+            field=violation.field,
+            description=cut_bytes(violation.description, TEXT_BYTES_MAX),
+            reason=violation.reason,
+        )
         room -= entry.ByteSize() + 4
         if room < 0:
             break
         bad_request.field_violations.append(entry)
-    left_out = len(verdict.violations) - len(bad_request.field_violations) + verdict.violations_left_out
-    if left_out:
-        info.metadata["truncated"] = f"{left_out} field violations"
-    return _packed(verdict, [info, bad_request, *details])
+    left_out = len(verdict.violations) - len(bad_request.field_violations)
+    return bad_request, left_out + verdict.violations_left_out
 
 
-def _packed(verdict: Verdict, details: list[message.Message]) -> status_pb2.Status:
-    status = status_pb2.Status(code=verdict.code, message=cut_percent_encoded(verdict.message))
-    for detail in details:
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        status.details.append(packed)
-    return status
-
-
-def _violation(violation: FieldViolation) -> error_details_pb2.BadRequest.FieldViolation:
-    return error_details_pb2.BadRequest.FieldViolation(
-        field=violation.field,
-        description=_cut(violation.description, DESCRIPTION_CHARACTERS_MAX),
-        reason=violation.reason,
-    )
-
-
-def _cut(text: str, characters_max: int) -> str:
-    return text if len(text) <= characters_max else f"{text[: characters_max - 1]}…"
+def _cost(detail: message.Message) -> int:
+    """How many bytes a detail takes inside a Status."""
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed.ByteSize() + 4
 
 
 def cut_percent_encoded(text: str, bytes_max: int = MESSAGE_BYTES_MAX) -> str:

@@ -144,6 +144,7 @@ OWN_KEY_REFUSED = same(
     delivery=Delivery.REJECTED,
     text="fal refused this server's key; its operator must act",
 )
+SIGNATURE_REFUSED = same(INTERNAL)  # the signed URL that fal itself gave us; no key went there
 BALANCE_EXHAUSTED = same(
     RESOURCE_EXHAUSTED,
     "BALANCE_EXHAUSTED",
@@ -168,7 +169,7 @@ ENDPOINT_NOT_FOUND = same(NOT_FOUND, "ENDPOINT_NOT_FOUND")
 REQUEST_NOT_FOUND = same(
     NOT_FOUND, "REQUEST_NOT_FOUND", text="fal does not know this request, or it has expired"
 )
-PATH_NOT_FOUND = same(NOT_FOUND)
+SOMETHING_NOT_FOUND = same(NOT_FOUND)  # a model's own answer, or an upload target
 
 # fal's error_type, §12.1
 
@@ -223,10 +224,13 @@ HTTP_STATUSES: dict[int, Row] = {
     503: _TRANSIENT,
     504: same(DEADLINE_EXCEEDED),
 }
-ANYTHING_ELSE = same(UNKNOWN)
+ANYTHING_ELSE = same(UNKNOWN, delivery=Delivery.UNKNOWN)
 
 # The vendor's own hint that the same request may succeed counts where the code says no more than "failed".
 _HINTED = frozenset({INTERNAL, UNKNOWN})
+
+
+_ON_A_REQUEST = frozenset({Operation.STATUS, Operation.STATUS_STREAM, Operation.RESULT, Operation.CANCEL})
 
 
 def row_of(error: FalError) -> Row:
@@ -236,7 +240,7 @@ def row_of(error: FalError) -> Row:
     if error.answer is None:
         return FAILURES[error.failure]
     answer = error.answer
-    if answer.is_from_edge and not error.node_id:
+    if answer.is_from_edge and not error.is_stored:
         return INTERRUPTED_PAID if error.operation.is_paid else INTERRUPTED_READ
     if special := _special(error):
         return special
@@ -255,7 +259,7 @@ def _special(error: FalError) -> Row | None:
         return None
     status, text = answer.http_status, answer.text.lower()
     if status == 401 and not error.is_stored:
-        return OWN_KEY_REFUSED
+        return SIGNATURE_REFUSED if error.operation is Operation.UPLOAD_PUT else OWN_KEY_REFUSED
     if status == 403 and ("exhausted balance" in text or "user is locked" in text):
         return BALANCE_EXHAUSTED
     if status == 504 and answer.timeout_type == "user":
@@ -272,9 +276,11 @@ def _special(error: FalError) -> Row | None:
     if status == 404:
         if error.operation is Operation.STREAM and not error.is_stored and _is_unknown_path(text):
             return STREAMING_NOT_SUPPORTED
-        if error.is_stored or error.node_id:
-            return PATH_NOT_FOUND
-        return REQUEST_NOT_FOUND if error.request_id and not error.operation.is_paid else ENDPOINT_NOT_FOUND
+        if error.is_stored:
+            return SOMETHING_NOT_FOUND
+        if error.operation in _ON_A_REQUEST:
+            return REQUEST_NOT_FOUND
+        return ENDPOINT_NOT_FOUND if error.operation.is_paid else SOMETHING_NOT_FOUND
     return None
 
 
@@ -286,13 +292,18 @@ def _is_unknown_path(text: str) -> bool:
 def code_of(error: FalError, row: Row) -> int:
     """Returns the google.rpc.Code of a failure."""
     needs_retry = error.answer is not None and error.answer.needs_retry is True
+    is_hinted = needs_retry and not row.reason and (error.http_status >= 500 or _model_failed(error))
     if error.is_stored:
-        hinted = needs_retry and row.stored in _HINTED and error.http_status >= 500
-        return ABORTED if hinted else row.stored
+        return ABORTED if is_hinted and row.stored in _HINTED else row.stored
     code = row.paid if error.operation.is_paid else row.read
-    if needs_retry and code in _HINTED and error.http_status >= 500 and not row.reason:
+    if is_hinted and code in _HINTED:
         return ABORTED if error.operation.is_paid else UNAVAILABLE
     return code
+
+
+def _model_failed(error: FalError) -> bool:
+    """Whether a model error says so by its type; its HTTP status is of no use then (§16.1 row 9)."""
+    return error.answer is not None and any(item.type in MODEL_ERRORS for item in error.answer.items)
 
 
 def delivery_of(error: FalError, row: Row) -> Delivery:
@@ -306,6 +317,8 @@ def delivery_of(error: FalError, row: Row) -> Delivery:
     if error.http_status == 429:
         is_fals_own = bool(error.answer and error.answer.error_type) or error.operation is Operation.SUBMIT
         return Delivery.REJECTED if is_fals_own or not error.operation.is_paid else Delivery.FAILED
-    if error.http_status in (422, 424, 499) or error.http_status >= 500:
+    if error.http_status in (422, 424, 499) or _model_failed(error):
         return Delivery.FAILED
+    if error.http_status >= 500:
+        return Delivery.FAILED if error.answer and error.answer.request_id else Delivery.UNKNOWN
     return Delivery.REJECTED if 400 <= error.http_status < 500 else Delivery.UNKNOWN

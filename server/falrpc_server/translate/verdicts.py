@@ -21,6 +21,7 @@ __all__ = [
     "CallProgress",
     "FieldViolation",
     "Verdict",
+    "cut_bytes",
     "field_path",
     "of_deadline",
     "of_drain",
@@ -35,7 +36,8 @@ FAL_DOMAIN = "fal.ai"
 BILLING_URL = "https://fal.ai/dashboard/billing"
 RETRY_SECONDS_DEFAULT = 1.0
 REASON_CHARACTERS_MAX = 63  # of google.rpc.ErrorInfo
-FIELD_CHARACTERS_MAX = 200
+FIELD_BYTES_MAX = 200
+METADATA_BYTES_MAX = 160
 
 _NOT_IN_REASON = re.compile(r"[^A-Z0-9]+")
 
@@ -136,15 +138,16 @@ def of_fal_error(error: FalError, *, paid_request_accepted: bool = False) -> Ver
     Args:
         error: The failure.
         paid_request_accepted: Whether the same call has submitted a request that goes on. Then a read
-            that was cut must not look repeatable: the remedy is Subscribe with `attach`.
+            that failed must not look repeatable: the remedy is Subscribe with `attach`.
     """
     verdict = _of_fal_error(error)
-    if paid_request_accepted and verdict.code == code_pb2.UNAVAILABLE:
-        verdict.code = code_pb2.UNKNOWN
-        verdict.reason, verdict.domain = "OUTCOME_UNKNOWN", OWN_DOMAIN
-        verdict.message = "the request was accepted and can no longer be followed; attach to it"
+    if paid_request_accepted and not error.is_stored:
         verdict.metadata["delivery"] = Delivery.ACCEPTED.value
         verdict.retry_seconds = None
+        if verdict.code in (code_pb2.UNAVAILABLE, code_pb2.RESOURCE_EXHAUSTED):
+            verdict.code = code_pb2.UNKNOWN
+            verdict.reason, verdict.domain = "OUTCOME_UNKNOWN", OWN_DOMAIN
+            verdict.message = "the request was accepted and can no longer be followed; attach to it"
     return verdict
 
 
@@ -226,7 +229,13 @@ def field_path(loc: Sequence[str | int]) -> str:
     path = root
     for part in parts:
         path += f"[{part}]" if isinstance(part, int) else f".{_printable(part)}"
-    return path[:FIELD_CHARACTERS_MAX]
+    return cut_bytes(path, FIELD_BYTES_MAX)
+
+
+def _resource(error: FalError, row: Row) -> tuple[str, str] | None:
+    if row is status_table.REQUEST_NOT_FOUND:
+        return "fal.request", error.request_id
+    return ("fal.model", error.endpoint_id) if error.endpoint_id else None
 
 
 def _violations(answer: ErrorAnswer) -> list[FieldViolation]:
@@ -279,7 +288,7 @@ def _metadata(error: FalError, answer: ErrorAnswer, delivery: Delivery) -> dict[
         http_status=str(error.http_status) if error.http_status else "",
         node_id=error.node_id,
         app_id=error.app_id,
-        error_types=names[:256],
+        error_types=names,
         needs_retry="" if answer.needs_retry is None else str(answer.needs_retry).lower(),
         timeout_type=answer.timeout_type,
         billable_units=answer.billable_units,
@@ -287,7 +296,17 @@ def _metadata(error: FalError, answer: ErrorAnswer, delivery: Delivery) -> dict[
 
 
 def _present(**entries: str) -> dict[str, str]:
-    return {name: _printable(value)[:256] for name, value in entries.items() if value}
+    return {
+        name: cut_bytes(_printable(value), METADATA_BYTES_MAX) for name, value in entries.items() if value
+    }
+
+
+def cut_bytes(text: str, bytes_max: int) -> str:
+    """Cuts a text to so many bytes of UTF-8, on a character's boundary, and marks the cut."""
+    encoded = text.encode()
+    if len(encoded) <= bytes_max:
+        return text
+    return encoded[: bytes_max - 3].decode(errors="ignore") + "…"
 
 
 def _printable(text: str) -> str:

@@ -1,0 +1,241 @@
+"""HTTP response parts to values. Pure.
+
+It knows fal's envelopes (docs/fal-http-api.md §5 to §7, §10); error answers are error_bodies.py's affair.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from falrpc_server.fal_http import json_syntax
+from falrpc_server.fal_http.models import (
+    CallInfo,
+    CancelOutcome,
+    LogLine,
+    Payload,
+    QueueState,
+    QueueStatus,
+    RequestOutcome,
+    Submitted,
+    is_request_id,
+)
+from falrpc_server.fal_http.wire import Hosts
+
+__all__ = [
+    "Malformed",
+    "Truncated",
+    "UploadTarget",
+    "call_info",
+    "host_of",
+    "is_loopback",
+    "read_cancel",
+    "read_output",
+    "read_status",
+    "read_submitted",
+    "read_upload_target",
+]
+
+INT32_MAX = 2**31 - 1
+
+_T = TypeVar("_T")
+_URL = re.compile(r"[!-~]+")
+_HOST = re.compile(r"[a-z0-9.-]+")
+
+
+class Malformed(Exception):
+    """An answer breaks fal's envelope; the message says how."""
+
+
+class Truncated(Exception):
+    """An answer's body is not complete."""
+
+
+class _SubmitBody(msgspec.Struct):
+    request_id: str
+    queue_position: int | None = None
+    status_url: str | None = None
+
+
+class _LogBody(msgspec.Struct):
+    """Lenient: an odd entry must not hide the state."""
+
+    timestamp: Any = None
+    level: Any = None
+    source: Any = None
+    message: Any = None
+
+
+class _MetricsBody(msgspec.Struct):
+    inference_time: float | None = None
+
+
+class _StatusBody(msgspec.Struct):
+    status: str
+    queue_position: int | None = None
+    logs: list[_LogBody] | None = None
+    metrics: _MetricsBody | None = None
+    error: Any = None
+    error_type: str | None = None
+
+
+class _CancelBody(msgspec.Struct):
+    status: str | None = None
+
+
+class _UploadBody(msgspec.Struct):
+    upload_url: str
+    file_url: str
+
+
+def read_submitted(body: bytes) -> Submitted:
+    """Reads a submission's answer (§7.2). Raises Malformed."""
+    answer = _decode(body, _SubmitBody)
+    if not is_request_id(answer.request_id):
+        raise Malformed("request_id is not an id")
+    return Submitted(answer.request_id, _position(answer.queue_position), answer.status_url or "")
+
+
+def read_status(body: bytes) -> QueueStatus:
+    """Reads a status body or a status event (§7.3, §7.5). Raises Malformed.
+
+    The outcome is what fal says outright: FAILED or CANCELLED with `error` or `error_type`, else
+    UNKNOWN. It is never SUCCEEDED, because a failed model's status may carry neither.
+    """
+    answer = _decode(body, _StatusBody)
+    if not answer.status:
+        raise Malformed("status without a state")
+    try:
+        state = QueueState(answer.status)
+    except ValueError:
+        state = QueueState.UNKNOWN
+    outcome = RequestOutcome.UNKNOWN
+    if state is QueueState.COMPLETED and (answer.error or answer.error_type):
+        cancelled = answer.error_type == "client_cancelled"
+        outcome = RequestOutcome.CANCELLED if cancelled else RequestOutcome.FAILED
+    return QueueStatus(
+        state=state,
+        state_word=answer.status if state is QueueState.UNKNOWN else "",
+        outcome=outcome,
+        queue_position=_position(answer.queue_position) if state is QueueState.IN_QUEUE else None,
+        error_type=answer.error_type or "",
+        error_message=_text(answer.error),
+        inference_seconds=answer.metrics.inference_time if answer.metrics else None,
+        logs=tuple(
+            LogLine(*(_text(part) for part in (entry.timestamp, entry.level, entry.source, entry.message)))
+            for entry in answer.logs or ()
+        ),
+    )
+
+
+def read_cancel(body: bytes) -> CancelOutcome:
+    """Reads the 2xx answer to a cancellation (§7.7). Total: fal's own documents disagree about it."""
+    try:
+        return CancelOutcome(_decode(body, _CancelBody).status or "")
+    except (Malformed, ValueError):
+        return CancelOutcome.UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class UploadTarget:
+    """Where to put a file, and where it can be read then (§10.6)."""
+
+    upload_url: str
+    file_url: str
+
+    def is_allowed(self, hosts: Hosts) -> bool:
+        """Whether the bytes may go there: https (or a loopback address) at a listed host or below it.
+
+        Whatever two readers of a URL could read differently is not allowed.
+        """
+        url = self.upload_url
+        if not _URL.fullmatch(url) or "\\" in url:
+            return False
+        try:
+            parts, host = urlsplit(url), host_of(url)
+            parts.port  # noqa: B018 # it is read on demand, and may be nonsense
+        except ValueError:
+            return False
+        if "@" in parts.netloc or "xn--" in host or not (_HOST.fullmatch(host) or _is_address(host)):
+            return False
+        listed = any(host == name or host.endswith(f".{name}") for name in hosts.uploads)
+        return listed and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
+
+
+def host_of(url: str) -> str:
+    """The host name of a URL in lower case, empty when it has none. Raises ValueError for nonsense."""
+    return (urlsplit(url).hostname or "").lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host name is this machine: the only place where plain http is fit for a key."""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def read_upload_target(body: bytes) -> UploadTarget:
+    """Reads an upload initiation's answer (§10.6). Raises Malformed."""
+    answer = _decode(body, _UploadBody)
+    if not answer.file_url:
+        raise Malformed("file_url is empty")
+    return UploadTarget(answer.upload_url, answer.file_url)
+
+
+def read_output(http_status: int, headers: Mapping[str, str], body: bytes) -> Payload:
+    """Reads a model's output (§6.2, §7.6); it is handed on byte for byte. Raises Truncated.
+
+    Only a body whose completeness the framing does not prove is parsed: it must be whole JSON.
+    Anything that is not UTF-8 JSON is kept as bytes: a paid answer is never dropped.
+    """
+    content_type = headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    is_json = media_type in ("application/json", "text/json") or media_type.endswith("+json")
+    is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+    is_framed = is_chunked or "content-length" in headers or http_status == 204
+    if not is_framed or (not content_type and body):
+        parses = json_syntax.is_json(body)
+        if not is_framed and not parses:
+            raise Truncated("neither length nor chunks, and no whole JSON text")
+        is_json = is_json or parses
+    text = None
+    if is_json and body:
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            text = None
+    return Payload(content_type, body, text, call_info(headers))
+
+
+def call_info(headers: Mapping[str, str]) -> CallInfo:
+    """Reads the headers of §5 that callers are told of."""
+    return CallInfo(
+        request_id=headers.get("x-fal-request-id", ""),
+        billable_units=headers.get("x-fal-billable-units", ""),
+        served_from=headers.get("x-fal-served-from", ""),
+    )
+
+
+def _position(value: int | None) -> int | None:
+    return None if value is None else max(0, min(value, INT32_MAX))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _decode(body: bytes, shape: type[_T]) -> _T:
+    try:
+        return json_syntax.decode(body, shape)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Malformed(f"{shape.__name__.strip('_')}: {error}") from error

@@ -1,0 +1,109 @@
+"""When a request to fal is sent again (design.md §6)."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from falrpc_server.fal_http import retry
+from falrpc_server.fal_http.error_bodies import ErrorAnswer, Failure, FalError
+from falrpc_server.fal_http.models import Operation
+
+READS = {Operation.STATUS, Operation.STATUS_STREAM, Operation.RESULT}
+STATUSES = [301, 400, 401, 403, 404, 408, 409, 422, 429, 499, 500, 501, 502, 503, 504, 520]
+
+
+def failed(operation: Operation, failure: Failure, status: int = 0, **answer: object) -> FalError:
+    given = ErrorAnswer(status, **answer) if failure is Failure.ANSWER else None
+    return FalError(operation, failure, "x", answer=given)
+
+
+def delay(
+    error: FalError, resends: int = 0, left: float | None = None, fraction: float = 0.5
+) -> float | None:
+    return retry.delay_seconds(error, resends, left, lambda: fraction)
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_what_never_left_is_sent_again(operation: Operation) -> None:
+    """When no byte left, any request may be sent again."""
+    assert delay(failed(operation, Failure.UNREACHABLE)) is not None
+
+
+@pytest.mark.parametrize(
+    ("operation", "failure"),
+    [
+        pytest.param(o, f, id=f"{o.name}-{f.name}")
+        for o, f in itertools.product([o for o in Operation if o.is_paid], Failure)
+        if f not in (Failure.UNREACHABLE, Failure.ANSWER)
+    ],
+)
+def test_paid_work_that_may_have_left_is_not_sent_again(operation: Operation, failure: Failure) -> None:
+    """No failure after a byte may have left makes us send a paid request again."""
+    assert delay(failed(operation, failure)) is None
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_paid_work_that_was_answered_is_not_sent_again(status: int) -> None:
+    """No error status makes us send a paid request again, hint or not."""
+    for operation, hint in itertools.product([o for o in Operation if o.is_paid], (None, True, False)):
+        error = failed(operation, Failure.ANSWER, status, needs_retry=hint, retry_after_seconds=0.0)
+        assert delay(error) is None
+
+
+@pytest.mark.parametrize("operation", sorted(READS, key=lambda o: o.name))
+def test_reads_are_repeated_after_passing_failures(operation: Operation) -> None:
+    """A read is sent again after a cut, a truncation, a 429 and a 502, 503 or 504, and after nothing else."""
+    assert delay(failed(operation, Failure.INTERRUPTED)) is not None
+    assert delay(failed(operation, Failure.TRUNCATED)) is not None
+    for failure in (Failure.MALFORMED, Failure.TOO_LARGE, Failure.NOT_COMPLETED):
+        assert delay(failed(operation, failure)) is None
+    repeated = {status for status in STATUSES if delay(failed(operation, Failure.ANSWER, status)) is not None}
+    assert repeated == {429, 502, 503, 504}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_stored_outcome_is_not_read_again(status: int) -> None:
+    """The outcome of a finished request stays what it is, so it is read once."""
+    answer = ErrorAnswer(status, request_id="r", needs_retry=True)
+    error = FalError(Operation.RESULT, Failure.ANSWER, "x", answer=answer, is_stored=True)
+    assert delay(error) is None
+
+
+@pytest.mark.parametrize("operation", [Operation.UPLOAD_INITIATE, Operation.UPLOAD_PUT, Operation.CANCEL])
+def test_writes_are_not_repeated_once_sent(operation: Operation) -> None:
+    """Uploads and cancellations are repeated only when nothing of them left."""
+    assert delay(failed(operation, Failure.INTERRUPTED)) is None
+    assert delay(failed(operation, Failure.ANSWER, 503)) is None
+
+
+def test_two_resends_are_the_limit() -> None:
+    """A request is handed to the transport three times at the most (design.md §5)."""
+    error = failed(Operation.STATUS, Failure.UNREACHABLE)
+    assert [delay(error, resends) is not None for resends in range(4)] == [True, True, False, False]
+
+
+@given(st.integers(0, 1), st.floats(0, 1))
+def test_full_jitter_within_bounds(resends: int, fraction: float) -> None:
+    """The whole delay is drawn, from zero to a ceiling that grows and is capped."""
+    error = failed(Operation.STATUS, Failure.UNREACHABLE)
+    seconds = delay(error, resends, fraction=fraction)
+    assert seconds is not None
+    assert 0 <= seconds <= min(retry.CAP_SECONDS, retry.BASE_SECONDS * 4**resends)
+    assert delay(error, resends, fraction=0.0) == 0.0
+
+
+def test_retry_after_is_a_floor() -> None:
+    """What fal asks to wait is waited in full, with jitter on top."""
+    error = failed(Operation.STATUS, Failure.ANSWER, 429, retry_after_seconds=3.0)
+    assert delay(error, fraction=0.0) == 3.0
+    assert 3.0 < (delay(error, fraction=1.0) or 0) <= 3.0 + retry.CAP_SECONDS
+
+
+def test_nothing_is_repeated_past_the_deadline() -> None:
+    """A delay that would reach the deadline ends the repeats."""
+    error = failed(Operation.STATUS, Failure.ANSWER, 503, retry_after_seconds=3.0)
+    assert delay(error, left=3.0, fraction=0.0) is None
+    assert delay(error, left=3.01, fraction=0.0) == 3.0
+    assert delay(failed(Operation.STATUS, Failure.UNREACHABLE), left=-1.0) is None

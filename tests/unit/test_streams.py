@@ -1,0 +1,189 @@
+"""How model and workflow streams end (fal-http-api.md §17.4, design.md §4)."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+from google.rpc import code_pb2
+
+from falrpc_server.fal_http.client import ModelStream
+from falrpc_server.fal_http.error_bodies import Failure, FalError
+from falrpc_server.fal_http.events import Event
+from falrpc_server.fal_http.model_events import StepError, StepSubmitted, UnknownEvent, WorkflowFinished
+from falrpc_server.fal_http.models import CallInfo, EndpointId, Operation
+from falrpc_server.fal_http.streams import model_events, workflow_events
+from falrpc_server.translate import status_table
+
+ENDPOINT = EndpointId.parse("workflows/me/wf")
+CUT = FalError(Operation.STREAM, Failure.STREAM_TRUNCATED, "reset")
+OUTPUT = '{"type":"output","output":{"a":1e3}}'
+
+
+def stream(*events: str | Event | Exception) -> ModelStream:
+    async def source() -> AsyncGenerator[Event]:
+        for event in events:
+            if isinstance(event, Exception):
+                raise event
+            yield Event(event) if isinstance(event, str) else event
+
+    return ModelStream(CallInfo(request_id="r-1"), None, source())
+
+
+async def seen(events: AsyncGenerator[object]) -> tuple[list[object], FalError | None]:
+    """What a stream yields until its end, and the failure that it ends with."""
+    got: list[object] = []
+    try:
+        async for event in events:
+            got.append(event)
+    except FalError as error:
+        return got, error
+    return got, None
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param(['{"output":"a","partial":true}', '{"output":"ab","partial":false}'], id="text"),
+        pytest.param(['{"progress":0.4}', '{"images":[],"x":1e3}'], id="image"),
+        pytest.param(["0", "null", '""'], id="any-json"),
+        pytest.param(['{"error":"first try"}', '{"output":"ok"}'], id="error-then-result"),
+    ],
+)
+async def test_a_stream_that_ends_with_its_result_is_well(events: list[str]) -> None:
+    """Every event is passed on unchanged, and an end after a result is no failure."""
+    assert await seen(model_events(stream(*events), ENDPOINT)) == (events, None)
+
+
+@pytest.mark.parametrize(
+    ("events", "passed", "failure"),
+    [
+        pytest.param([], 0, Failure.STREAM_TRUNCATED, id="no-event"),
+        pytest.param(['{"partial":true}'], 1, Failure.STREAM_TRUNCATED, id="partial"),
+        pytest.param(['{"output":"","error":"boom"}'], 1, Failure.STREAM_ERROR, id="error"),
+        pytest.param(["{}", CUT], 1, Failure.STREAM_TRUNCATED, id="reset"),
+        pytest.param(["{}", "[DONE]"], 1, Failure.MALFORMED, id="bad-json"),
+        pytest.param(["{}", Event('{"a":', False)], 1, Failure.STREAM_TRUNCATED, id="cut-event"),
+        pytest.param(['{"partial":true,"error":"boom"}'], 1, Failure.STREAM_ERROR, id="partial-error"),
+    ],
+)
+async def test_a_stream_that_stops_short_fails(
+    events: list[str | Event | Exception], passed: int, failure: Failure
+) -> None:
+    """What came is passed on, and then the stream ends with the failure that it is."""
+    got, error = await seen(model_events(stream(*events), ENDPOINT))
+    assert (len(got), error and error.failure) == (passed, failure)
+
+
+async def test_a_whole_event_without_its_blank_line_is_the_result() -> None:
+    """A last event that parses is whole, though its blank line is missing."""
+    events = model_events(stream(Event('{"a":1}', is_finished=False)), ENDPOINT)
+    assert await seen(events) == (['{"a":1}'], None)
+
+
+async def test_the_failure_names_the_call() -> None:
+    """A stream's failure carries the endpoint and fal's request id."""
+    _, error = await seen(model_events(stream(), ENDPOINT))
+    assert error is not None
+    assert (error.endpoint_id, error.request_id) == ("workflows/me/wf", "r-1")
+    assert error.operation is Operation.STREAM
+
+
+async def test_a_workflow_ends_with_its_output() -> None:
+    """Steps, unknown events and the output are passed on in order, and the end is well."""
+    events = stream('{"type":"submit","node_id":"n"}', '{"type":"new"}', OUTPUT)
+    assert await seen(workflow_events(events, ENDPOINT)) == (
+        [StepSubmitted("n", "", ""), UnknownEvent('{"type":"new"}'), WorkflowFinished('{"a":1e3}')],
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("events", "failure"),
+    [
+        pytest.param([], Failure.STREAM_TRUNCATED, id="nothing"),
+        pytest.param(['{"type":"submit"}'], Failure.STREAM_TRUNCATED, id="no-output"),
+        pytest.param(['{"type":"submit"}', CUT], Failure.STREAM_TRUNCATED, id="reset"),
+        pytest.param(['{"type":"new"}'], Failure.STREAM_TRUNCATED, id="only-unknown"),
+        pytest.param([Event(OUTPUT[:-1], False)], Failure.STREAM_TRUNCATED, id="cut-output"),
+        pytest.param(["{"], Failure.MALFORMED, id="bad-json"),
+        pytest.param(['{"type":"error","message":"m"}'], Failure.ANSWER, id="step-failed"),
+        pytest.param(['{"type":"error","message":"m"}', CUT], Failure.ANSWER, id="step-failed-then-reset"),
+    ],
+)
+async def test_a_workflow_without_output_fails(
+    events: list[str | Event | Exception], failure: Failure
+) -> None:
+    """A workflow that ends without output fails: with its step's failure when it told one."""
+    _, error = await seen(workflow_events(stream(*events), ENDPOINT))
+    assert error is not None
+    assert error.failure is failure
+
+
+async def test_a_step_error_is_passed_on_and_forgiven_by_an_output() -> None:
+    """A step's error is a message; when an output follows, the workflow ended well (design.md §4)."""
+    got, error = await seen(workflow_events(stream('{"type":"error","message":"m"}', OUTPUT), ENDPOINT))
+    assert error is None
+    assert isinstance(got[0], StepError)
+
+
+async def test_the_output_is_the_end() -> None:
+    """After the output nothing is missing, so a connection that breaks then takes nothing away (§9)."""
+    _, error = await seen(workflow_events(stream(OUTPUT, CUT), ENDPOINT))
+    assert error is None
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "text"),
+    [
+        pytest.param(
+            '"error":{"status":422,"body":{"detail":[{"loc":["body","n"],"msg":"too many","type":"le"}]}}',
+            code_pb2.INVALID_ARGUMENT,
+            "",
+            id="422",
+        ),
+        pytest.param(
+            '"error":{"status":503,"body":{"detail":"gone","error_type":"runner_disconnected"}}',
+            code_pb2.ABORTED,
+            "gone",
+            id="request-error",
+        ),
+        pytest.param(
+            '"error":{"status":503,"body":{"detail":"GPU error"}}', code_pb2.ABORTED, "GPU error", id="503"
+        ),
+        pytest.param('"error":{"status":404,"body":{"detail":"x"}}', code_pb2.NOT_FOUND, "x", id="404"),
+        pytest.param('"error":{"status":500,"body":"boom"}', code_pb2.INTERNAL, "m", id="text-body"),
+        pytest.param('"error":{"status":500}', code_pb2.INTERNAL, "m", id="no-body"),
+        pytest.param('"error":{}', code_pb2.INTERNAL, "m", id="no-status"),
+        pytest.param(
+            '"error":{"status":504,"body":{"error_type":"startup_timeout"}}',
+            code_pb2.ABORTED,
+            "m",
+            id="type-without-text",
+        ),
+    ],
+)
+@pytest.mark.parametrize("node", ['"node_id":"n",', ""], ids=["named-step", "unnamed-step"])
+async def test_a_steps_failure_maps_as_a_stored_one(node: str, step: str, code: int, text: str) -> None:
+    """A step's error maps by status and body in the stored column, with or without a node's name (§17.4)."""
+    _, error = await seen(workflow_events(stream(f'{{"type":"error",{node}"message":"m",{step}}}'), ENDPOINT))
+    assert error is not None
+    assert error.answer is not None
+    assert error.is_stored
+    assert status_table.code_of(error, status_table.row_of(error)) == code
+    assert error.answer.text == text
+
+
+async def test_leaving_early_closes_the_stream() -> None:
+    """Whoever stops reading a workflow has the source closed behind it."""
+    closed = []
+
+    async def source() -> AsyncGenerator[Event]:
+        try:
+            yield Event('{"type":"submit"}')
+            yield Event(OUTPUT)
+        finally:
+            closed.append(True)
+
+    events = workflow_events(ModelStream(CallInfo(), None, source()), ENDPOINT)
+    await anext(events)
+    await events.aclose()
+    assert closed == [True]
