@@ -34,6 +34,8 @@ def pytest_runtest_makereport(
     return report
 
 
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # a client that is told goodbye is no news
+
 KEY = "test-id:test-secret-1f0c"  # tests look for it where it must not appear
 SPEED = 20
 

@@ -56,6 +56,12 @@ class Emulator:
         """What arrived."""
         return dict(self.http.get("/_emulator/evidence", params=query).json())
 
+    def ended(self, **query: str) -> list[dict[str, Any]]:
+        """The records of requests, once none is open: an answer may be here before its record ends."""
+        return list(
+            eventually(lambda: self.evidence(**query), lambda seen: seen["open_requests"] == 0)["requests"]
+        )
+
     def will(self, act: str, **scenario: Any) -> None:
         """Puts a scenario in place."""
         answer = self.http.post("/_emulator/scenarios", json={"act": act, **scenario})

@@ -5,7 +5,7 @@ import time
 
 import httpx
 import pytest
-from tests.emulator.running import Emulator, eventually
+from tests.emulator.running import Emulator
 
 STREAM = '{"events":["one","two"]}'
 
@@ -54,7 +54,7 @@ def test_no_answer(emulator: Emulator, act: str) -> None:
     emulator.will(act)
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)):
         echo(emulator)
-    [record] = emulator.evidence()["requests"]
+    [record] = emulator.ended()
     assert (record["outcome"], record["status"]) == ("cut", None)
     assert record["body_bytes"] == (0 if act == "reset_before_body" else 18)
 
@@ -83,7 +83,7 @@ def test_cut_body(emulator: Emulator, path: str, given: str, whole: str, after_b
     assert text == whole[:after_bytes]
     # After all bytes of a known length nothing is missing; a stream still lacks its end.
     assert is_whole == ("events" not in path and after_bytes >= len(whole))
-    [record] = eventually(lambda: emulator.evidence()["requests"], lambda r: r[0]["outcome"] != "open")
+    [record] = emulator.ended()
     assert record["outcome"] == "cut"
 
 

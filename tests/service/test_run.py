@@ -102,6 +102,15 @@ async def test_the_limit_of_inputs(emulator_url: str, fal: Fal) -> None:
         assert fal.received() == []
 
 
+async def test_the_limit_of_messages(emulator_url: str, fal: Fal) -> None:
+    """A message past FALRPC_RECEIVE_BYTES_MAX is refused by grpc itself, without our ErrorInfo."""
+    limits = {"receive_bytes_max": 10_000, "input_bytes_max": 9_000}
+    async with running_gateway(emulator_url=emulator_url, **limits) as gateway:
+        failed = await failure_of(gateway.stub.Run(run("emulator/echo", '{"a":"' + "x" * 10_000 + '"}')))
+        assert (failed.code, failed.details) == ("RESOURCE_EXHAUSTED", [])
+        assert fal.received() == []
+
+
 async def test_every_violation_at_once(gateway: Running, fal: Fal) -> None:
     """A request with several faults is told all of them, and nothing is sent."""
     request = run("../x", '{"a": x}', options=v1.CallOptions(runner_hint="ü", tags={"BAD": "a,b"}))
@@ -258,6 +267,13 @@ async def test_the_servers_own_deadline(emulator_url: str, fal: Fal) -> None:
         failed = await failure_of(gateway.stub.Run(run("emulator/sleep", '{"seconds": 30}')))
         assert (failed.code, failed.info.reason) == ("DEADLINE_EXCEEDED", "CALL_DEADLINE_EXCEEDED")
         assert failed.delivery == "UNKNOWN"
+
+
+async def test_the_cap_of_deadlines(emulator_url: str, fal: Fal) -> None:
+    """No call takes longer than FALRPC_DEADLINE_SECONDS_MAX, whatever its deadline."""
+    async with running_gateway(emulator_url=emulator_url, deadline_seconds_max=0.3) as gateway:
+        failed = await failure_of(gateway.stub.Run(run("emulator/sleep", '{"seconds": 30}'), timeout=60))
+        assert (failed.code, failed.info.reason) == ("DEADLINE_EXCEEDED", "CALL_DEADLINE_EXCEEDED")
 
 
 async def test_the_start_timeout_follows_the_deadline(gateway: Running, fal: Fal) -> None:

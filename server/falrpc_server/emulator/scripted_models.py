@@ -195,7 +195,6 @@ SCRIPTED_MODELS = (
         "Stops when it is cancelled.",
         _cancellable,
         (Field("seconds", "number", minimum=0, maximum=3_600),),
-        heeds_cancel=True,
     ),
     Model(
         "emulator/stubborn",

@@ -127,7 +127,6 @@ class Model:
         stream: Makes the pieces of an event stream; None when it does not stream.
         answers_stream: Whether `run` answers where a stream was asked, too.
         queue_seconds: How long a queue request waits.
-        heeds_cancel: Whether it stops when asked to.
     """
 
     endpoint_id: str
@@ -137,4 +136,3 @@ class Model:
     stream: Stream | None = None
     answers_stream: bool = False
     queue_seconds: float = 0.0
-    heeds_cancel: bool = False
