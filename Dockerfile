@@ -2,13 +2,14 @@
 
 FROM python:3.11-slim AS build
 WORKDIR /src
-RUN python -m venv /opt/falrpc && python -m pip install --no-cache-dir build==1.6.1
-COPY requirements.lock ./
+COPY requirements.lock .ci/build-requirements.lock ./
+RUN python -m venv /opt/falrpc \
+ && python -m pip install --no-cache-dir --require-hashes --requirement build-requirements.lock
 RUN /opt/falrpc/bin/pip install --no-cache-dir --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY server server
 COPY generated/python generated/python
-RUN python -m build --wheel --outdir /dist . \
+RUN python -m build --wheel --no-isolation --outdir /dist . \
  && /opt/falrpc/bin/pip install --no-cache-dir --no-deps /dist/*.whl
 
 FROM python:3.11-slim

@@ -1,5 +1,6 @@
 """What all tests share: an emulator for the run, and gateways in front of it."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -68,6 +69,15 @@ class Fal:
         """The requests that came since the test began, oldest first."""
         report: dict[str, Any] = self._http.get("/evidence", params=query).raise_for_status().json()
         return list(report["requests"])
+
+    async def seen(self, **query: str) -> list[dict[str, Any]]:
+        """received(), for loops that wait: what they wait for may need this event loop."""
+        return await asyncio.to_thread(self.received, **query)
+
+    async def open_requests(self) -> int:
+        """How many requests are not answered yet, whenever they came."""
+        report = await asyncio.to_thread(self._http.get, "/evidence", params={"operation": "none"})
+        return int(report.raise_for_status().json()["open_requests"])
 
     def will(self, act: str, **scenario: Any) -> None:
         """Puts a scenario in place."""

@@ -1,7 +1,7 @@
 """Pins the dependencies of pyproject.toml: versions and hashes, no index addresses. Run it as `make lock`.
 
-Three files: the service, the tools of tests and checks on top of it, and the generators of the stubs,
-which are older than the service on purpose.
+Four files: the service, the tools of tests and checks on top of it, what builds the wheel, and the
+generators of the stubs, which are older than the service on purpose.
 """
 
 import subprocess
@@ -22,6 +22,7 @@ def main() -> None:
     build = project["build-system"]["requires"]  # for `pip install --no-deps --editable .`, offline too
     lock(runtime, ROOT / "requirements.lock")
     lock([*runtime, *groups["dev"], *build], ROOT / "tests/requirements.lock", within="requirements.lock")
+    lock([*build, "build"], ROOT / ".ci/build-requirements.lock", within="tests/requirements.lock")
     lock(groups["gen"], ROOT / "protos/requirements.lock")
 
 

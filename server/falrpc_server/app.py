@@ -196,7 +196,11 @@ def _limits(settings: Settings) -> Limits:
         input_bytes_max=settings.input_bytes_max,
         heartbeat_seconds=settings.heartbeat_seconds,
         upload_bounds=UploadBounds(settings.upload_bytes_max, settings.upload_collect_bytes_max),
-        pace=Pace(first_seconds=settings.poll_first_seconds, cap_seconds=settings.poll_seconds_max),
+        pace=Pace(
+            first_seconds=settings.poll_first_seconds,
+            cap_seconds=settings.poll_seconds_max,
+            patience_seconds=settings.poll_patience_seconds,
+        ),
     )
 
 

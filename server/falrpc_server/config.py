@@ -104,6 +104,9 @@ class Settings(BaseSettings):
         0.25, description="First interval between looks at a queue request, when its status stream fails."
     )
     poll_seconds_max: Seconds = Field(5.0, description="Longest such interval.")
+    poll_patience_seconds: Seconds = Field(
+        30.0, description="How long looks at a queue request may fail in passing before a stream gives up."
+    )
 
     input_bytes_max: Bytes = Field(12 * 1024 * 1024, description="Largest input, as JSON text.")
     output_bytes_max: Bytes = Field(63 * 1024 * 1024, description="Largest output that is passed on.")

@@ -26,6 +26,18 @@ hidden.
 """
 
 
+TAIL = """
+
+Not settings of the service, but read from the environment, too:
+
+| Variable | Meaning |
+|---|---|
+| `FALRPC_CONFIG` | The TOML file. |
+| `FALRPC_ADDRESS` | Where the client commands of `falrpc` find the service. |
+| `FALRPC_TOKEN` | The bearer token that they send. |
+"""
+
+
 def render() -> str:
     """Returns the page."""
     rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
@@ -33,7 +45,7 @@ def render() -> str:
         secret = f" Or `{variable(name)}_FILE`." if name in SECRETS else ""
         choices = _choices(field)
         rows.append(f"| `{variable(name)}` | {_default(field)} | {field.description}{choices}{secret} |")
-    return HEAD + "\n".join(rows) + "\n"
+    return HEAD + "\n".join(rows) + TAIL
 
 
 def _default(field: FieldInfo) -> str:
@@ -42,7 +54,7 @@ def _default(field: FieldInfo) -> str:
         value = ",".join(value)
     if isinstance(value, int | float):
         value = f"{value:g}" if isinstance(value, float) else value
-    return f"`{value}`" if value else "none"
+    return f"`{value}`" if value else "(empty)"
 
 
 def _choices(field: FieldInfo) -> str:

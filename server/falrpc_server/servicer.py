@@ -6,9 +6,11 @@ goes wrong is raised; interceptors/ending.py says what the caller is told.
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
+
+from google.protobuf.message import Message
 
 from falrpc import v1
 from falrpc_server.background import BackgroundTasks
@@ -16,8 +18,10 @@ from falrpc_server.fal_http import uploads
 from falrpc_server.fal_http.client import FalClient, outcome_of
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.models import (
+    CallInfo,
     LogLines,
     Operation,
+    Payload,
     QueueState,
     QueueStatus,
     RequestOutcome,
@@ -34,6 +38,11 @@ from falrpc_server.translate.violations import InvalidRequest, Violation
 __all__ = ["Limits", "Servicer"]
 
 ABANDON_SECONDS_MAX = 10.0
+LARGE_REQUEST_BYTES = 256 * 1024
+RESULT_LATE_SECONDS = (0.1, 0.3, 1.0, 2.0)
+
+_Request = TypeVar("_Request", bound=Message)
+_Asked = TypeVar("_Asked")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,17 +71,18 @@ class Servicer:
         self._limits = limits
 
     async def Run(self, request: v1.RunRequest, call: Call) -> v1.RunResponse:
-        call.endpoint_id = request.endpoint_id
-        asked = requests.run(request, self._limits.input_bytes_max)
+        call.is_about(request.endpoint_id)
+        asked = await self._read(requests.run, request)
         body = await self._body(asked, call)
         payload = await self._fal.run(asked.endpoint, body, asked.options, call.scope)
         call.succeeded(payload.call)
         return responses.run(payload)
 
     async def Submit(self, request: v1.SubmitRequest, call: Call) -> v1.SubmitResponse:
-        call.endpoint_id = request.endpoint_id
-        asked = requests.submit(request, self._limits.input_bytes_max)
+        call.is_about(request.endpoint_id)
+        asked = await self._read(requests.submit, request)
         ref, submitted = await self._submit(asked, call)
+        call.succeeded(CallInfo(request_id=submitted.request_id))
         return responses.submit(ref, submitted)
 
     async def Status(self, request: v1.StatusRequest, call: Call) -> v1.StatusResponse:
@@ -112,13 +122,14 @@ class Servicer:
     async def Subscribe(
         self, request: v1.SubscribeRequest, call: Call
     ) -> AsyncIterator[v1.SubscribeResponse]:
-        asked = requests.subscribe(request, self._limits.input_bytes_max)
+        asked = await self._read(requests.subscribe, request)
         ref = (
             asked.target
             if isinstance(asked.target, RequestRef)
             else (await self._submit(asked.target, call))[0]
         )
-        call.endpoint_id, call.request_id, call.has_handle = ref.endpoint.full, ref.request_id, True
+        call.is_about(ref.endpoint.full, ref.request_id)
+        call.has_handle = True
         is_over = False
         last = QueueStatus(QueueState.UNKNOWN)
         try:
@@ -142,13 +153,13 @@ class Servicer:
                 self._background.spawn(self._cancel_abandoned(ref, call), f"cancel {ref.request_id}")
 
     async def Stream(self, request: v1.StreamRequest, call: Call) -> AsyncIterator[v1.StreamResponse]:
-        call.endpoint_id = request.endpoint_id
-        asked = requests.stream(request, self._limits.input_bytes_max)
+        call.is_about(request.endpoint_id)
+        asked = await self._read(requests.stream, request)
         body = await self._body(asked, call)
+        beat = v1.StreamResponse(heartbeat=v1.Heartbeat())
+        call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
         async with self._fal.stream(asked.endpoint, body, asked.options, call.scope) as stream:
             yield responses.stream_started(stream.call)
-            beat = v1.StreamResponse(heartbeat=v1.Heartbeat())
-            call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
             if stream.payload:
                 yield responses.event_output(stream.payload)
             else:
@@ -160,13 +171,13 @@ class Servicer:
     async def StreamWorkflow(
         self, request: v1.StreamWorkflowRequest, call: Call
     ) -> AsyncIterator[v1.StreamWorkflowResponse]:
-        call.endpoint_id = request.endpoint_id
-        asked = requests.stream(request, self._limits.input_bytes_max)
+        call.is_about(request.endpoint_id)
+        asked = await self._read(requests.stream, request)
         body = await self._body(asked, call)
+        beat = v1.StreamWorkflowResponse(heartbeat=v1.Heartbeat())
+        call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
         async with self._fal.stream(asked.endpoint, body, asked.options, call.scope) as stream:
             yield responses.workflow_started(stream.call)
-            beat = v1.StreamWorkflowResponse(heartbeat=v1.Heartbeat())
-            call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
             if stream.payload:
                 yield responses.workflow_output(stream.payload)
             else:
@@ -190,6 +201,12 @@ class Servicer:
 
     # What several methods share
 
+    async def _read(self, reader: Callable[[_Request, int], _Asked], request: _Request) -> _Asked:
+        """Checks and translates a request; a large one beside the event loop, which others wait for."""
+        if request.ByteSize() < LARGE_REQUEST_BYTES:
+            return reader(request, self._limits.input_bytes_max)
+        return await asyncio.to_thread(reader, request, self._limits.input_bytes_max)
+
     async def _body(self, asked: requests.PaidCall, call: Call) -> bytes:
         """The input as it goes to fal: the attachments' names replaced by URLs."""
         urls = {}
@@ -197,10 +214,10 @@ class Servicer:
             urls[attachment.name] = await uploads.store_bytes(
                 self._fal, attachment.upload, attachment.data, call.scope
             )
-        return json_text.with_attachments(asked.body, urls) if urls else asked.body
+        return await asyncio.to_thread(json_text.with_attachments, asked.body, urls) if urls else asked.body
 
     async def _submit(self, asked: requests.SubmitCall, call: Call) -> tuple[RequestRef, Submitted]:
-        call.endpoint_id = asked.call.endpoint.full
+        call.is_about(asked.call.endpoint.full)
         body = await self._body(asked.call, call)
         submitted = await self._fal.submit(
             asked.call.endpoint, body, asked.call.options, asked.queue, call.scope
@@ -230,7 +247,7 @@ class Servicer:
     ) -> AsyncGenerator[v1.SubscribeResponse]:
         """The last messages of Subscribe: the final status with its outcome, then the result."""
         try:
-            payload = await self._fal.result(ref, call.scope)
+            payload = await self._completed_result(ref, call)
         except FalError as error:
             outcome = outcome_of(error)
             if outcome is RequestOutcome.UNKNOWN:
@@ -241,6 +258,18 @@ class Servicer:
         yield responses.subscribe_change(status)
         yield responses.completed(payload, status.inference_seconds)
         call.succeeded(payload.call)
+
+    async def _completed_result(self, ref: RequestRef, call: Call) -> Payload:
+        """Reads the result of a request that is completed; fal may take a moment to agree."""
+        for delay in RESULT_LATE_SECONDS:
+            try:
+                return await self._fal.result(ref, call.scope)
+            except FalError as error:
+                is_too_early = error.answer.is_too_early if error.answer else False
+                if not is_too_early and error.failure is not Failure.NOT_COMPLETED:
+                    raise
+            await asyncio.sleep(delay)
+        return await self._fal.result(ref, call.scope)
 
     async def _cancel_abandoned(self, ref: RequestRef, call: Call) -> None:
         """Cancels what nobody waits for any more. The call is gone: the log has the outcome."""
@@ -263,7 +292,7 @@ def _is_completed(change: QueueStatus | LogLines) -> TypeGuard[QueueStatus]:
 
 
 def _about_handle(call: Call, handle: v1.RequestHandle) -> None:
-    call.endpoint_id, call.request_id = handle.endpoint_id, handle.request_id
+    call.is_about(handle.endpoint_id, handle.request_id)
 
 
 async def _header(messages: AsyncIterator[v1.UploadRequest]) -> v1.UploadHeader:

@@ -294,7 +294,7 @@ def test_interrupt(service: ScriptedService, command: str) -> None:
         while not service.received and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=10)
+        _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in told
     assert "Traceback" not in told

@@ -132,7 +132,7 @@ def test_interrupted_subscribe(falrpc: Falrpc, address: str, detach: bool) -> No
     assert process.stdout
     handle = json.loads(process.stdout.readline())["accepted"]
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 130
     result = falrpc("result", handle["endpoint_id"], handle["request_id"], "--wait", "20")
     assert ("REQUEST_CANCELLED" in result.stderr) is not detach

@@ -91,7 +91,15 @@ def test_the_final_stage() -> None:
     assert all("--require-hashes" in part for part in requirements)
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "tests/requirements.lock", "protos/requirements.lock"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requirements.lock",
+        "tests/requirements.lock",
+        "protos/requirements.lock",
+        ".ci/build-requirements.lock",
+    ],
+)
 def test_lock_files(name: str) -> None:
     """Every locked package has a version and hashes, and no line names an index."""
     lines = (ROOT / name).read_text().splitlines()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -62,9 +61,7 @@ async def test_the_end_of_a_drain(emulator_url: str, fal: Fal) -> None:
             messages_and_failure(gateway.stub.StreamStatus(v1.StreamStatusRequest(handle=handle)))
         )
         await arrived(fal, "run")
-        async with asyncio.timeout(5):
-            while len(fal.received(operation="status_stream")) < 2:
-                await asyncio.sleep(0.01)
+        await arrived(fal, "status_stream", 2)
         await gateway.gateway.drain()
         failed = await paid
         assert (failed.code, failed.info.reason, failed.delivery) == ("UNKNOWN", "SERVER_DRAINING", "UNKNOWN")
@@ -87,14 +84,6 @@ async def test_reflection(gateway: Running) -> None:
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
-
-
-async def test_no_reflection(emulator_url: str) -> None:
-    """FALRPC_REFLECTION=off turns it off."""
-    async with running_gateway(emulator_url=emulator_url, reflection="off") as gateway:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await reflected(gateway)
-        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_every_method_is_there(gateway: Running) -> None:
@@ -140,8 +129,8 @@ async def test_a_foreign_cancellation(gateway: Running, monkeypatch: pytest.Monk
         await inner
 
     monkeypatch.setattr("falrpc_server.fal_http.client.FalClient.run", cancelled)
-    async with asyncio.timeout(10):
-        failed = await failure_of(gateway.stub.Run(run("emulator/echo"), timeout=30))
+    async with asyncio.timeout(20):
+        failed = await failure_of(gateway.stub.Run(run("emulator/echo"), timeout=60))
     assert (failed.code, failed.info.reason) == ("INTERNAL", "INTERNAL_ERROR")
 
 
@@ -167,14 +156,11 @@ async def test_paid_calls_are_committed_first(gateway: Running, fal: Fal) -> Non
 
 async def test_a_port_that_is_taken(emulator_url: str) -> None:
     """A second server on the same port does not start: it would take half of the traffic."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    async with running_gateway(emulator_url=emulator_url) as first:
         with pytest.raises(CannotListen, match="FALRPC_LISTEN"):
-            async with running_gateway(
-                emulator_url=emulator_url, listen=f"127.0.0.1:{taken.getsockname()[1]}"
-            ):
+            async with running_gateway(emulator_url=emulator_url, listen=first.address):
                 pass
+        assert (await first.stub.Run(run("emulator/echo"))).output.json == "{}"
 
 
 async def test_the_key_is_nowhere_to_be_seen(gateway: Running, fal: Fal) -> None:
@@ -192,7 +178,7 @@ def serve(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -231,7 +217,7 @@ def test_sigterm(emulator_url: str, loop: str) -> None:
     assert process.stdout is not None
     assert '"server.started"' in process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=15)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert [event in out for event in ("server.draining", "server.stopped")] == [True, True]
     assert "Traceback" not in err

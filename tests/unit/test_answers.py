@@ -169,7 +169,7 @@ def test_a_framed_body_is_not_parsed(headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("end", range(1, 12))
 def test_an_unframed_body_must_be_whole_json(end: int) -> None:
-    """Cut at any byte, an output without length or chunks is Truncated, not a success (reliability B12)."""
+    """Cut at any byte, an output without length or chunks is Truncated, not a success."""
     body = b'{"a":[1,2]}'
     if end == len(body):
         assert answers.read_output(200, {"content-type": "application/json"}, body).json_text == body.decode()
@@ -179,7 +179,7 @@ def test_an_unframed_body_must_be_whole_json(end: int) -> None:
 
 
 def test_an_unframed_body_of_another_kind_is_truncated() -> None:
-    """Nothing proves that an unframed picture is whole (design.md §4)."""
+    """Nothing proves that an unframed picture is whole: unlike JSON it does not show its own end."""
     with pytest.raises(answers.Truncated):
         answers.read_output(200, {"content-type": "image/png"}, b"\x89PNG")
 

@@ -1,4 +1,4 @@
-"""fal's client on real sockets: what the funnel does with odd answers (design.md §5, §6)."""
+"""fal's client on real sockets: what the funnel does with odd answers."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import pytest
 
 from falrpc_server.fal_http import uploads, wire
 from falrpc_server.fal_http.client import FalClient
-from falrpc_server.fal_http.error_bodies import Failure, FalError
+from falrpc_server.fal_http.error_bodies import Failure, FalError, UploadMismatch
 from falrpc_server.fal_http.exchange import Exchanges
 from falrpc_server.fal_http.models import CallOptions, EndpointId, RequestOutcome, RequestRef, Scope, Upload
 from falrpc_server.fal_http.transport import Transport
@@ -134,7 +134,7 @@ async def test_a_wrong_digest_never_stores_a_whole_file(chunks: list[bytes]) -> 
             yield chunk
 
     async with fal(TARGET, response("200 OK")) as (client, requests):
-        with pytest.raises(uploads.UploadMismatch, match="sha256"):
+        with pytest.raises(UploadMismatch, match="sha256"):
             await uploads.store(
                 client, UPLOAD, pieces(), Scope(),
                 size=3, sha256=hashlib.sha256(b"other").digest(), bounds=uploads.UploadBounds(),
@@ -150,7 +150,7 @@ async def test_an_empty_file_is_verified_too() -> None:
         yield
 
     async with fal(TARGET, response("200 OK")) as (client, _):
-        with pytest.raises(uploads.UploadMismatch, match="sha256"):
+        with pytest.raises(UploadMismatch, match="sha256"):
             await uploads.store(
                 client, UPLOAD, nothing(), Scope(),
                 size=0, sha256=hashlib.sha256(b"other").digest(), bounds=uploads.UploadBounds(),
@@ -163,7 +163,7 @@ async def test_a_long_retry_after_is_the_callers_to_wait() -> None:
     async with fal(later) as (client, _):
         deadline = asyncio.get_running_loop().time() + 3_600
         with pytest.raises(FalError) as caught:
-            async with asyncio.timeout(0.5):
+            async with asyncio.timeout(10):
                 await client.status(REF, Scope(deadline=deadline))
     assert caught.value.answer is not None
     assert caught.value.answer.retry_after_seconds == 600

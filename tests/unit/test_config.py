@@ -1,4 +1,4 @@
-"""Settings: sources, checks, secrets (design.md §7)."""
+"""Settings: sources, checks, secrets (docs/configuration.md)."""
 
 import os
 from collections.abc import Callable

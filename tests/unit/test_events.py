@@ -1,4 +1,4 @@
-"""Server-sent events from bytes (reliability.md C1 to C9, fal-http-api.md §8.4)."""
+"""Server-sent events from bytes (docs/fal-http-api.md §8.4, docs/decisions/0002)."""
 
 import itertools
 from collections.abc import AsyncGenerator, Iterable
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falrpc_server.fal_http.events import BadEventStream, Event, EventReader, read_events
+from falrpc_server.fal_http.events import BadEventStream, Event, EventReader, EventTooLarge, read_events
 
 JSON = '{"a":1}'
 
@@ -27,17 +27,17 @@ def read(*pieces: bytes, limit: int = 1_000) -> list[Event]:
         pytest.param(b'data: {"a":1}\r\r', [JSON], id="cr"),
         pytest.param(b'data: {"a":1}\r\n\n', [JSON], id="mixed-ends"),
         pytest.param(b'event: event\ndata: {"a":1}\n\n', [JSON], id="named"),
-        pytest.param(b'\xef\xbb\xbfdata: {"a":1}\n\n', [JSON], id="C2-bom"),
+        pytest.param(b'\xef\xbb\xbfdata: {"a":1}\n\n', [JSON], id="bom"),
         pytest.param(b'data: {\ndata: "a":1}\n\n', ['{\n"a":1}'], id="multi-line"),
         pytest.param(b": hello\n\n: again\n\n", [], id="comments"),
-        pytest.param(b'id: 1\ndata: {"a":1}\n\n: beat\n\n: beat\n\n', [JSON], id="C1-comments-after-id"),
-        pytest.param(b"event: x\n\n", [], id="C7-event-without-data"),
+        pytest.param(b'id: 1\ndata: {"a":1}\n\n: beat\n\n: beat\n\n', [JSON], id="comments-after-id"),
+        pytest.param(b"event: x\n\n", [], id="event-without-data"),
         pytest.param(b"retry: 10\n\nid: 5\n\n", [], id="bare-retry-and-id"),
         pytest.param(b"data\n\ndata:\n\n", ["", ""], id="empty-data"),
         pytest.param(b"data: [DONE]\n\n", ["[DONE]"], id="done"),
         pytest.param(b"data: 0\n\ndata: null\n\n", ["0", "null"], id="falsy-json"),
         pytest.param(
-            'data: "a\u2028b\u0085c\u000bd"\n\n'.encode(), ['"a\u2028b\u0085c\u000bd"'], id="C8-not-ends"
+            'data: "a\u2028b\u0085c\u000bd"\n\n'.encode(), ['"a\u2028b\u0085c\u000bd"'], id="not-ends"
         ),
         pytest.param(b"dataset: x\nid2: y\nfoo\n\n", [], id="other-fields"),
         pytest.param(b"\n\n\n\ndata: 1\n\n\n\ndata: 2\n\n", ["1", "2"], id="spare-blank-lines"),
@@ -70,12 +70,12 @@ def test_a_bom_counts_only_at_the_start() -> None:
     ],
 )
 def test_a_cut_last_event_is_delivered_and_marked(wire: bytes, events: list[Event]) -> None:
-    """C3: an event whose blank line never came is not lost, and says that it is not finished."""
+    """An event whose blank line never came is not lost, and says that it is not finished."""
     assert read(wire) == events
 
 
 def test_invalid_utf_8_is_refused() -> None:
-    """C4: bytes that are no UTF-8 are an error, not U+FFFD."""
+    """Bytes that are no UTF-8 are an error, not U+FFFD."""
     with pytest.raises(BadEventStream, match="UTF-8"):
         read(b"data: a\xffb\n\n")
 
@@ -100,12 +100,12 @@ def test_a_cut_at_any_byte_is_a_cut(end: int) -> None:
     ],
 )
 def test_an_event_has_a_size_limit(wire: bytes, limit: int, fits: bool) -> None:
-    """C6: the bytes of one event are bounded, however they come; the number of events is not."""
+    """The bytes of one event are bounded, however they come; the number of events is not."""
     for pieces in ([wire], [wire[n : n + 1] for n in range(len(wire))]):
         if fits:
             assert len(read(*pieces, limit=limit)) == wire.count(b"\n\n")
         else:
-            with pytest.raises(BadEventStream, match="more than"):
+            with pytest.raises(EventTooLarge, match="more than"):
                 read(*pieces, limit=limit)
 
 
@@ -165,7 +165,7 @@ async def test_the_stream_of_bytes_is_closed() -> None:
         finally:
             closed.append(True)
 
-    events = read_events(pieces())
+    events = read_events(pieces(), 1_000)
     assert await anext(events) == Event("1")
     await events.aclose()
     assert closed == [True]
@@ -178,4 +178,7 @@ async def test_unfinished_events_come_last() -> None:
         yield b"data: 1\n\nda"
         yield b"ta: 2"
 
-    assert [event async for event in read_events(pieces())] == [Event("1"), Event("2", is_finished=False)]
+    assert [event async for event in read_events(pieces(), 1_000)] == [
+        Event("1"),
+        Event("2", is_finished=False),
+    ]

@@ -1,4 +1,4 @@
-"""Inputs as JSON text (design.md §4 Payloads, Attachments)."""
+"""Inputs as JSON text, and the names of attachments in them."""
 
 import json
 
@@ -133,16 +133,20 @@ def test_numbers_that_a_struct_has_lost_are_refused(fields: dict[str, object], p
     assert [problem.path for problem in problems] == paths
 
 
-def test_deep_structs_are_refused() -> None:
-    """A Struct past the depth bound is a problem, not a crash."""
+def test_problems_are_bounded() -> None:
+    """A Struct with very many bad numbers is refused without a list of all of them."""
     message = struct_pb2.Struct()
-    inner = message
-    for _ in range(300):
-        inner = inner.fields["a"].struct_value
+    message.update({"seeds": [2.0**60] * 10_000})
     _, problems = json_text.struct_to_json(message)
-    assert [problem.description for problem in problems] == [
-        f"is nested more than {json_text.DEPTH_MAX} levels deep"
-    ]
+    assert len(problems) == json_text.PROBLEMS_MAX + 1
+    assert problems[-1].description == "may hold further values like these"
+
+
+def test_a_lone_surrogate_beside_an_attachment() -> None:
+    """A string that is cut in the middle of an emoji is no reference, and no obstacle."""
+    text = b'{"a":"\\ud83d","f":"attachment:x"}'
+    assert json_text.attachment_names(text) == {"x"}
+    assert json_text.with_attachments(text, {"x": "u"}) == b'{"a":"\\ud83d","f":"u"}'
 
 
 def test_a_value_that_was_never_set_is_null() -> None:

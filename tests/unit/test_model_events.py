@@ -19,7 +19,7 @@ from falrpc_server.fal_http.model_events import (
     ("data", "event"),
     [
         pytest.param('{"output":"a","partial":true,"error":null}', ModelEvent(is_partial=True), id="partial"),
-        pytest.param('{"output":"a","partial":false,"error":null}', ModelEvent(), id="whole"),
+        pytest.param('{"output":"a","partial":false,"error":null}', ModelEvent(is_final=True), id="whole"),
         pytest.param('{"output":"","error":"boom"}', ModelEvent(error_text="boom"), id="error"),
         pytest.param('{"progress":0.4}', ModelEvent(), id="image-model"),
         pytest.param('{"partial":"yes"}', ModelEvent(), id="partial-of-another-type"),

@@ -112,7 +112,7 @@ def test_a_lifecycle_is_fals_json() -> None:
         "initial_acl": {"default": "hide", "rules": [{"user": "ann", "decision": "allow"}]},
     }
     assert lifecycle(v1.ObjectLifecycle()) == ("", [])
-    assert json.loads(lifecycle(v1.ObjectLifecycle(initial_acl=v1.AccessControl()))[0]) == {
+    assert json.loads(lifecycle(v1.ObjectLifecycle(initial_acl=v1.AccessControl(default_decision=1)))[0]) == {
         "initial_acl": {"default": "allow"}
     }
 
@@ -126,30 +126,36 @@ def test_an_expiration_is_whole_seconds(seconds: int, nanos: int) -> None:
     assert set(lifecycle(message)[1]) == {"l.expiration"}
 
 
+ALLOW = v1.AccessDecision.ACCESS_DECISION_ALLOW
+
+
 @pytest.mark.parametrize(
     ("control", "found"),
     [
+        pytest.param(v1.AccessControl(), ["l.initial_acl.default_decision"], id="no default"),
         pytest.param(v1.AccessControl(default_decision=9), ["l.initial_acl.default_decision"], id="default"),
         pytest.param(
-            v1.AccessControl(rules=[v1.AccessRule(user="a", decision=9)]),
+            v1.AccessControl(default_decision=ALLOW, rules=[v1.AccessRule(user="a", decision=9)]),
             ["l.initial_acl.rules[0].decision"],
             id="unknown-decision",
         ),
         pytest.param(
-            v1.AccessControl(rules=[v1.AccessRule(user="a")]),
+            v1.AccessControl(default_decision=ALLOW, rules=[v1.AccessRule(user="a")]),
             ["l.initial_acl.rules[0].decision"],
             id="no-decision",
         ),
         pytest.param(
             v1.AccessControl(
-                rules=[v1.AccessRule(user="ü\r\n", decision=v1.AccessDecision.ACCESS_DECISION_HIDE)]
+                default_decision=ALLOW,
+                rules=[v1.AccessRule(user="ü\r\n", decision=v1.AccessDecision.ACCESS_DECISION_HIDE)],
             ),
             ["l.initial_acl.rules[0].user"],
             id="user",
         ),
         pytest.param(
             v1.AccessControl(
-                rules=[v1.AccessRule(user="a", decision=v1.AccessDecision.ACCESS_DECISION_HIDE)] * 101
+                default_decision=ALLOW,
+                rules=[v1.AccessRule(user="a", decision=v1.AccessDecision.ACCESS_DECISION_HIDE)] * 101,
             ),
             ["l.initial_acl.rules"],
             id="too-many",
@@ -201,7 +207,7 @@ METADATA = [
 
 @pytest.mark.parametrize("host", METADATA)
 def test_the_metadata_address_in_twelve_spellings(host: str) -> None:
-    """No spelling of a cloud's metadata address passes for a public host (reliability.md security 15)."""
+    """No spelling of a cloud's metadata address passes for a public host."""
     assert webhook(f"https://{host}/latest/") == ["queue.webhook_url"]
 
 

@@ -64,8 +64,8 @@ def test_an_object_is_written_as_json() -> None:
         pytest.param(json_input("[]"), "input.json", id="not-an-object"),
         pytest.param(json_input(""), "input.json", id="empty-text"),
         pytest.param(json_input('{"a":'), "input.json", id="cut"),
-        pytest.param(json_input('{"a":"' + "x" * LIMIT + '"}'), "input", id="too-large"),
-        pytest.param(object_input(a="x" * LIMIT), "input", id="object-too-large"),
+        pytest.param(json_input('{"a":"' + "x" * LIMIT + '"}'), "input.json", id="too-large"),
+        pytest.param(object_input(a="x" * LIMIT), "input.object", id="object-too-large"),
         pytest.param(object_input(l=[1.0, 2.0**60]), "input.l[1]", id="nested-number"),
     ],
 )
@@ -81,7 +81,7 @@ def test_the_size_limit_is_exact(size: int, fits: bool) -> None:
     if fits:
         assert len(run(input=value).body) == size
     else:
-        assert fields_of(lambda: run(input=value)) == ["input"]
+        assert fields_of(lambda: run(input=value)) == ["input.json"]
 
 
 def test_all_violations_are_told_at_once() -> None:
@@ -111,6 +111,7 @@ def test_all_violations_are_told_at_once() -> None:
         "submit.endpoint_id",
         "submit.input.json",
         "submit.options.output_lifecycle.expiration",
+        "submit.options.output_lifecycle.initial_acl.default_decision",
         "submit.options.output_lifecycle.initial_acl.rules[0].decision",
         "submit.options.output_lifecycle.initial_acl.rules[0].user",
         "submit.options.runner_hint",
@@ -163,7 +164,7 @@ def test_attachments_and_input_must_agree(text: str, name: str, field: str) -> N
 
 
 @pytest.mark.parametrize("text", ["[]", '{"a":', '{"a":"' + "x" * LIMIT + '"}'])
-def test_attachments_are_not_judged_by_an_input_that_is_refused(text: str) -> None:
+def test_attachments_are_not_compared_with_an_input_that_is_refused(text: str) -> None:
     """When the input itself is refused nothing is said about names that it may well use."""
     found = fields_of(lambda: attached(text, x=v1.Attachment(data=b"1")))
     assert [field for field in found if field.startswith("attachments")] == []

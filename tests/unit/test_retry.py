@@ -1,4 +1,4 @@
-"""When a request to fal is sent again (design.md §6)."""
+"""When a request to fal is sent again (docs/decisions/0001-commit-point.md)."""
 
 import itertools
 
@@ -79,7 +79,7 @@ def test_writes_are_not_repeated_once_sent(operation: Operation) -> None:
 
 
 def test_two_resends_are_the_limit() -> None:
-    """A request is handed to the transport three times at the most (design.md §5)."""
+    """A request is handed to the transport three times at the most."""
     error = failed(Operation.STATUS, Failure.UNREACHABLE)
     assert [delay(error, resends) is not None for resends in range(4)] == [True, True, False, False]
 

@@ -1,44 +1,26 @@
-"""Verdicts, and their form on the wire (design.md §5, fal-http-api.md §17.6)."""
+"""Verdicts, and their form on the wire (docs/fal-http-api.md §17.6)."""
 
 import re
 from urllib.parse import quote
 
 import pytest
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import code_pb2, status_pb2
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.failures import unpacked_details
 
 from falrpc import v1
-from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError
+from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError, UploadMismatch
 from falrpc_server.fal_http.models import Operation
-from falrpc_server.fal_http.uploads import UploadMismatch
 from falrpc_server.translate import rpc_status, status_table, verdicts
 from falrpc_server.translate.status_table import Delivery, Quota, Row
 from falrpc_server.translate.verdicts import CallProgress, FieldViolation, Verdict
 from falrpc_server.translate.violations import InvalidRequest, Violation
 
-DETAILS = {
-    kind.DESCRIPTOR.full_name: kind
-    for kind in (
-        error_details_pb2.ErrorInfo,
-        error_details_pb2.BadRequest,
-        error_details_pb2.RetryInfo,
-        error_details_pb2.QuotaFailure,
-        error_details_pb2.PreconditionFailure,
-        error_details_pb2.ResourceInfo,
-        error_details_pb2.RequestInfo,
-        error_details_pb2.Help,
-    )
-}
-
 
 def details(status: status_pb2.Status) -> dict[str, object]:
     """The details of a status by their short names."""
-    found = {}
-    for packed in status.details:
-        kind = DETAILS[packed.TypeName()]
-        found[kind.DESCRIPTOR.name] = kind.FromString(packed.value)
-    return found
+    return {detail.DESCRIPTOR.name: detail for detail in unpacked_details(status)}
 
 
 def answered(operation: Operation, status: int, *, stored: bool = False, **answer: object) -> FalError:
@@ -211,7 +193,7 @@ def test_field_paths(loc: tuple[str | int, ...], path: str) -> None:
     assert verdicts.field_path(loc) == path
 
 
-# A subscription that has submitted (design.md §5: cut after accepted)
+# A subscription that has submitted: it was accepted and paid, whatever cuts it afterwards
 
 READ_FAILURES = [
     FalError(Operation.STATUS, failure, "x", endpoint_id="a/b", request_id="r-1")

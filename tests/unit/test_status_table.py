@@ -1,4 +1,4 @@
-"""fal's failures as codes: fal-http-api.md §17.2 and §17.3, with design.md §5 deciding."""
+"""fal's failures as codes: docs/fal-http-api.md §17.2 and §17.3; where the protos differ, they decide."""
 
 import itertools
 
@@ -235,7 +235,7 @@ def test_edge_pages(status: int) -> None:
     ],
 )
 def test_failures_without_an_answer(failure: Failure, paid: int, read: int) -> None:
-    """What happened to an exchange has its code for paid calls and for reads (design.md §5)."""
+    """What happened to an exchange has its code for paid calls and for reads (§17.1)."""
     assert code(FalError(Operation.RUN, failure, "x")) == paid
     assert code(FalError(Operation.STATUS, failure, "x")) == read
 

@@ -1,4 +1,4 @@
-"""How model and workflow streams end (fal-http-api.md §17.4, design.md §4)."""
+"""How model and workflow streams end (docs/fal-http-api.md §8, §9, §17.4)."""
 
 from collections.abc import AsyncGenerator
 
@@ -119,7 +119,7 @@ async def test_a_workflow_without_output_fails(
 
 
 async def test_a_step_error_is_passed_on_and_forgiven_by_an_output() -> None:
-    """A step's error is a message; when an output follows, the workflow ended well (design.md §4)."""
+    """A step's error is a message; when an output follows, the workflow ended well."""
     got, error = await seen(workflow_events(stream('{"type":"error","message":"m"}', OUTPUT), ENDPOINT))
     assert error is None
     assert isinstance(got[0], StepError)
@@ -163,7 +163,7 @@ async def test_the_output_is_the_end() -> None:
 )
 @pytest.mark.parametrize("node", ['"node_id":"n",', ""], ids=["named-step", "unnamed-step"])
 async def test_a_steps_failure_maps_as_a_stored_one(node: str, step: str, code: int, text: str) -> None:
-    """A step's error maps by status and body in the stored column, with or without a node's name (§17.4)."""
+    """A step's error maps by status and body as a stored outcome, with or without a node's name (§17.4)."""
     _, error = await seen(workflow_events(stream(f'{{"type":"error",{node}"message":"m",{step}}}'), ENDPOINT))
     assert error is not None
     assert error.answer is not None

@@ -1,4 +1,4 @@
-"""Where the bytes of an upload may go (fal-http-api.md §10.6, reliability.md security 14)."""
+"""Where the bytes of an upload may go (docs/fal-http-api.md §10.6)."""
 
 import httpx
 import pytest

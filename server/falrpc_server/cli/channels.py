@@ -14,7 +14,7 @@ __all__ = ["call_metadata", "is_loopback", "loopback_address", "open_channel"]
 _RECEIVED_BYTES_MAX = 64 * 1024 * 1024
 _KEEPALIVE_MILLISECONDS = 30_000
 
-# Only what reads, or may be repeated: a paid call is never sent again (design.md §6).
+# Only what reads, or may be repeated: a paid call is never sent again.
 _REPEATABLE = ("Status", "Result", "StreamStatus", "Cancel")
 _SERVICE_CONFIG = {
     "methodConfig": [

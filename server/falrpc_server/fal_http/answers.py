@@ -32,6 +32,7 @@ __all__ = [
     "UploadTarget",
     "call_info",
     "host_of",
+    "is_framed",
     "is_loopback",
     "read_cancel",
     "read_output",
@@ -96,7 +97,7 @@ def read_submitted(body: bytes) -> Submitted:
     """Reads a submission's answer (§7.2). Raises Malformed."""
     answer = _decode(body, _SubmitBody)
     if not is_request_id(answer.request_id):
-        raise Malformed("request_id is not an id")
+        raise Malformed(f"request_id is not an id: {answer.request_id[:100]!r}")
     return Submitted(answer.request_id, _position(answer.queue_position), answer.status_url or "")
 
 
@@ -201,11 +202,10 @@ def read_output(http_status: int, headers: Mapping[str, str], body: bytes) -> Pa
     content_type = headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     is_json = media_type in ("application/json", "text/json") or media_type.endswith("+json")
-    is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-    is_framed = is_chunked or "content-length" in headers or http_status == 204
-    if not is_framed or (not content_type and body):
+    is_complete = is_framed(http_status, headers)
+    if not is_complete or (not content_type and body):
         parses = json_syntax.is_json(body)
-        if not is_framed and not parses:
+        if not is_complete and not parses:
             raise Truncated("neither length nor chunks, and no whole JSON text")
         is_json = is_json or parses
     text = None
@@ -215,6 +215,12 @@ def read_output(http_status: int, headers: Mapping[str, str], body: bytes) -> Pa
         except UnicodeDecodeError:
             text = None
     return Payload(content_type, body, text, call_info(headers))
+
+
+def is_framed(http_status: int, headers: Mapping[str, str]) -> bool:
+    """Whether a body's end proves that it is complete: by length, by chunks, or because it has none."""
+    is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+    return is_chunked or "content-length" in headers or http_status == 204
 
 
 def call_info(headers: Mapping[str, str]) -> CallInfo:

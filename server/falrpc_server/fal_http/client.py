@@ -61,11 +61,13 @@ class ModelStream:
         call: What the response headers said.
         payload: The whole answer, when it is no event stream; then there are no events.
         events: The events as they come. Raises FalError.
+        is_framed: Whether the end of the body proves that it is complete.
     """
 
     call: CallInfo
     payload: Payload | None
     events: AsyncGenerator[Event]
+    is_framed: bool = True
 
 
 class FalClient:
@@ -99,7 +101,8 @@ class FalClient:
         async with self._exchanges.open(request, about, scope, idle_seconds=idle) as answer:
             call = answers.call_info(answer.headers)
             if "text/event-stream" in answer.headers.get("content-type", "").lower():
-                yield ModelStream(call, None, answer.events())
+                events = answer.events(self._bounds.output_bytes_max)
+                yield ModelStream(call, None, events, answers.is_framed(answer.status, answer.headers))
             else:
                 whole = await answer.body(self._bounds.output_bytes_max)
                 payload = _output(Answer(answer.status, answer.headers, whole), about)
@@ -141,7 +144,7 @@ class FalClient:
         async with self._exchanges.open(request, about, scope, idle_seconds=idle_seconds) as answer:
             if "text/event-stream" not in answer.headers.get("content-type", "").lower():
                 raise about.failed(Failure.MALFORMED, "no event stream", answer.status)
-            async with aclosing(answer.events()) as events:
+            async with aclosing(answer.events(ENVELOPE_BYTES_MAX)) as events:
                 async for event in events:
                     status = _read(answers.read_status, event.data.encode(), answer.status, about)
                     yield _noticed(status, scope)

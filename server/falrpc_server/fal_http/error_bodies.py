@@ -13,7 +13,7 @@ from typing import Any
 
 from falrpc_server.fal_http.models import Operation
 
-__all__ = ["DetailItem", "ErrorAnswer", "Failure", "FalError", "read"]
+__all__ = ["DetailItem", "ErrorAnswer", "Failure", "FalError", "UploadMismatch", "read"]
 
 TEXT_CHARACTERS_MAX = 2_000
 ITEMS_MAX = 500
@@ -110,7 +110,8 @@ class FalError(Exception):
         node_id, app_id: The workflow's step, where one failed.
         http_status: Status of the answer where it was not an error answer, 0 when there was none.
         hit_queue_limit: Whether the answer refuses a submission that named a longest queue.
-        cause: The private cause, for the log.
+        text: fal's public text where it came otherwise than in an error answer.
+        cause: The private cause, for the log: never a text of fal's or a caller's.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class FalError(Exception):
         node_id: str = "",
         app_id: str = "",
         http_status: int = 0,
+        text: str = "",
     ) -> None:
         super().__init__(f"{operation.value}: {failure.value}: {cause}")
         self.operation = operation
@@ -138,7 +140,17 @@ class FalError(Exception):
         self.app_id = app_id
         self.http_status = answer.http_status if answer else http_status
         self.hit_queue_limit = False
+        self.text = text
         self.cause = cause
+
+
+class UploadMismatch(Exception):
+    """The bytes of an upload are not what their sender declared."""
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field} {description}")
+        self.field = field
+        self.description = description
 
 
 def read(status: int, headers: Mapping[str, str], body: bytes) -> ErrorAnswer:

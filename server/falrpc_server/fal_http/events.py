@@ -16,16 +16,18 @@ from dataclasses import dataclass
 # The decoder works on lines; httpx-sse's public interface wants an httpx response to read itself.
 from httpx_sse._decoders import SSEDecoder
 
-__all__ = ["BadEventStream", "Event", "EventReader", "read_events"]
-
-EVENT_BYTES_MAX = 16 * 1024 * 1024
+__all__ = ["BadEventStream", "Event", "EventReader", "EventTooLarge", "read_events"]
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class BadEventStream(Exception):
-    """The bytes are no event stream: invalid UTF-8, or an event past the size limit."""
+    """The bytes are no event stream: invalid UTF-8."""
+
+
+class EventTooLarge(Exception):
+    """An event is larger than the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Event:
 class EventReader:
     """Turns pieces of an event stream into events. Pure."""
 
-    def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+    def __init__(self, event_bytes_max: int) -> None:
         self._event_bytes_max = event_bytes_max
         self._decoder = SSEDecoder()
         self._line_parts: list[bytes] = []
@@ -54,7 +56,7 @@ class EventReader:
         self._ended_in_return = False
 
     def feed(self, piece: bytes) -> Iterator[Event]:
-        """Yields the events that the piece completes. Raises BadEventStream."""
+        """Yields the events that the piece completes. Raises BadEventStream, EventTooLarge."""
         start = 0
         if self._ended_in_return and piece:  # a line feed that follows belongs to the line before
             start = 1 if piece.startswith(b"\n") else 0
@@ -104,7 +106,7 @@ class EventReader:
     def _count(self, more: int) -> None:
         self._event_bytes += more
         if self._event_bytes > self._event_bytes_max:
-            raise BadEventStream(f"an event of more than {self._event_bytes_max} bytes")
+            raise EventTooLarge(f"an event of more than {self._event_bytes_max} bytes")
 
 
 def _without_cut_character(line: bytes) -> bytes:
@@ -118,10 +120,11 @@ def _without_cut_character(line: bytes) -> bytes:
     return line
 
 
-async def read_events(
-    pieces: AsyncGenerator[bytes], event_bytes_max: int = EVENT_BYTES_MAX
-) -> AsyncGenerator[Event]:
-    """Yields the events of a stream of bytes as they come, and closes it. Raises BadEventStream."""
+async def read_events(pieces: AsyncGenerator[bytes], event_bytes_max: int) -> AsyncGenerator[Event]:
+    """Yields the events of a stream of bytes as they come, and closes it.
+
+    Raises BadEventStream, EventTooLarge.
+    """
     reader = EventReader(event_bytes_max)
     async with aclosing(pieces):
         async for piece in pieces:

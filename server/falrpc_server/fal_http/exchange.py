@@ -6,6 +6,7 @@ answers mean.
 """
 
 import asyncio
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import httpx
 
 from falrpc_server.fal_http import error_bodies, retry
 from falrpc_server.fal_http.error_bodies import Failure, FalError
-from falrpc_server.fal_http.events import BadEventStream, Event, read_events
+from falrpc_server.fal_http.events import BadEventStream, Event, EventTooLarge, read_events
 from falrpc_server.fal_http.models import Operation, Scope
 from falrpc_server.fal_http.transport import Progress
 from falrpc_server.fal_http.wire import Request
@@ -23,6 +24,7 @@ from falrpc_server.fal_http.wire import Request
 __all__ = ["About", "Answer", "Exchanges", "OpenAnswer"]
 
 ERROR_BODY_BYTES_MAX = 2 * 1024 * 1024
+ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 
 _T = TypeVar("_T")
 
@@ -67,8 +69,6 @@ class OpenAnswer:
 
     async def body(self, bytes_max: int) -> bytes:
         """Reads the whole body. Raises FalError."""
-        if self.headers.get("content-encoding", "identity").lower() != "identity":
-            raise self._about.failed(Failure.MALFORMED, "an encoding nobody asked for", self.status)
         read: list[bytes] = []
         size = 0
         try:
@@ -81,12 +81,14 @@ class OpenAnswer:
                     read.append(piece)
         except httpx.TransportError as error:
             raise self._about.failed(Failure.TRUNCATED, str(error), self.status) from error
-        return b"".join(read)
+        return self._decoded(b"".join(read), bytes_max)
 
-    async def events(self) -> AsyncGenerator[Event]:
+    async def events(self, event_bytes_max: int) -> AsyncGenerator[Event]:
         """Yields the body's events as they come, without empty ones. Raises FalError."""
+        if self._encoding:
+            raise self._about.failed(Failure.MALFORMED, "an encoding nobody asked for", self.status)
         try:
-            async with aclosing(read_events(_pieces(self._response))) as events:
+            async with aclosing(read_events(_pieces(self._response), event_bytes_max)) as events:
                 async for event in events:
                     if event.data:
                         yield event
@@ -94,6 +96,30 @@ class OpenAnswer:
             raise self._about.failed(Failure.STREAM_TRUNCATED, str(error), self.status) from error
         except BadEventStream as error:
             raise self._about.failed(Failure.MALFORMED, str(error), self.status) from error
+        except EventTooLarge as error:
+            raise self._about.failed(Failure.TOO_LARGE, str(error), self.status) from error
+
+    @property
+    def _encoding(self) -> str:
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        return "" if encoding == "identity" else encoding
+
+    def _decoded(self, body: bytes, bytes_max: int) -> bytes:
+        """No encoding was asked for, but a paid answer is not dropped because it has one."""
+        if not self._encoding or not body:
+            return body
+        if self._encoding not in ("gzip", "x-gzip", "deflate"):
+            raise self._about.failed(Failure.MALFORMED, "an encoding nobody asked for", self.status)
+        inflate = zlib.decompressobj(wbits=ZLIB_OR_GZIP)
+        try:
+            inflated = inflate.decompress(body, bytes_max + 1)
+        except zlib.error as error:
+            raise self._about.failed(Failure.MALFORMED, f"bad {self._encoding}", self.status) from error
+        if len(inflated) > bytes_max:
+            raise self._about.failed(Failure.TOO_LARGE, f"more than {bytes_max} bytes", self.status)
+        if not inflate.eof:
+            raise self._about.failed(Failure.TRUNCATED, f"unfinished {self._encoding}", self.status)
+        return inflated
 
 
 class Exchanges:

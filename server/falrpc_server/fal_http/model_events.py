@@ -36,10 +36,12 @@ class ModelEvent:
 
     Attributes:
         is_partial: The model says that more will come.
+        is_final: The model says that this is all.
         error_text: The model says that this is an error, in its own words.
     """
 
     is_partial: bool = False
+    is_final: bool = False
     error_text: str = ""
 
 
@@ -53,7 +55,11 @@ def read_model_event(data: str) -> ModelEvent:
     body = _decode(data.encode(), _ModelBody)
     if not isinstance(body, _ModelBody):
         return ModelEvent()
-    return ModelEvent(is_partial=body.partial is True, error_text=_error_text(body.error))
+    return ModelEvent(
+        is_partial=body.partial is True,
+        is_final=body.partial is False,
+        error_text=_error_text(body.error),
+    )
 
 
 def _error_text(error: Any) -> str:

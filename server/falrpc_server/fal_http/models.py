@@ -21,6 +21,7 @@ __all__ = [
     "RequestOutcome",
     "RequestRef",
     "Scope",
+    "StoredFile",
     "Submitted",
     "Upload",
     "is_request_id",
@@ -134,6 +135,16 @@ class Upload:
     file_name: str
     content_type: str
     lifecycle_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that fal has."""
+
+    url: str
+    size: int
+    sha256: bytes
+    content_type: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from falrpc_server.fal_http.client import FalClient
 from falrpc_server.fal_http.error_bodies import FalError
 from falrpc_server.fal_http.models import LogLine, LogLines, QueueState, QueueStatus, RequestRef, Scope
+from falrpc_server.fal_http.retry import may_repeat
 
 __all__ = ["LogDeltas", "Pace", "watch"]
 
@@ -26,12 +27,14 @@ class Pace:
     Attributes:
         first_seconds, growth, cap_seconds: The interval between polls, and how it grows.
         stream_idle_seconds: Longest silence of the status stream; fal sends a comment every 15 s.
+        patience_seconds: How long reads may fail in passing before the watch gives up.
     """
 
     first_seconds: float = 0.25
     growth: float = 1.5
     cap_seconds: float = 5.0
     stream_idle_seconds: float = 45.0
+    patience_seconds: float = 30.0
 
 
 class LogDeltas:
@@ -97,11 +100,19 @@ async def _statuses(
     except FalError:
         pass  # no stream, or a broken one: polling says what is the matter, if anything is
     interval = pace.first_seconds
+    clock = asyncio.get_running_loop().time
+    read_at = clock()
     while True:
-        status = await fal.status(ref, scope, logs=logs)
-        yield status
-        if status.state is QueueState.COMPLETED:
-            return
+        try:
+            status = await fal.status(ref, scope, logs=logs)
+        except FalError as error:
+            if not may_repeat(error) or clock() - read_at > pace.patience_seconds:
+                raise
+        else:
+            read_at = clock()
+            yield status
+            if status.state is QueueState.COMPLETED:
+                return
         await asyncio.sleep(interval * random.uniform(0.8, 1.2))  # noqa: S311 # jitter is no secret
         interval = min(interval * pace.growth, pace.cap_seconds)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.models import Operation
 
-__all__ = ["RESENDS_MAX", "delay_seconds"]
+__all__ = ["RESENDS_MAX", "delay_seconds", "may_repeat"]
 
 RESENDS_MAX = 2
 BASE_SECONDS = 0.1
@@ -35,7 +35,7 @@ def delay_seconds(
         seconds_left: Time until the call's deadline, None for no limit.
         fraction: Gives the jitter, from 0 to 1: the whole delay is drawn ("full jitter").
     """
-    if resends >= RESENDS_MAX or not _may_repeat(error):
+    if resends >= RESENDS_MAX or not may_repeat(error):
         return None
     delay = fraction() * min(CAP_SECONDS, BASE_SECONDS * 4.0**resends)
     if error.answer and error.answer.retry_after_seconds is not None:
@@ -47,7 +47,8 @@ def delay_seconds(
     return delay
 
 
-def _may_repeat(error: FalError) -> bool:
+def may_repeat(error: FalError) -> bool:
+    """Whether the request may be sent again at all, and may fare better then."""
     if error.failure is Failure.UNREACHABLE:
         return True
     if error.operation not in _READS or error.is_stored:

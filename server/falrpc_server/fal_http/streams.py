@@ -42,9 +42,11 @@ async def model_events(stream: ModelStream, endpoint: EndpointId) -> AsyncGenera
             last = _read(read_model_event, event, stream, endpoint)
             yield event.data
     if last is not None and last.error_text:
-        raise _failed(stream, endpoint, Failure.STREAM_ERROR, last.error_text)
+        raise _failed(stream, endpoint, Failure.STREAM_ERROR, "the model's own error", last.error_text)
     if last is None or last.is_partial:
         raise _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "no result")
+    if not stream.is_framed and not last.is_final:
+        raise _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "nothing proves that this was all")
 
 
 async def workflow_events(stream: ModelStream, endpoint: EndpointId) -> AsyncGenerator[WorkflowEvent]:
@@ -97,11 +99,14 @@ def _step_failed(step: StepError, stream: ModelStream, endpoint: EndpointId) -> 
     )
 
 
-def _failed(stream: ModelStream, endpoint: EndpointId, failure: Failure, cause: str) -> FalError:
+def _failed(
+    stream: ModelStream, endpoint: EndpointId, failure: Failure, cause: str, text: str = ""
+) -> FalError:
     return FalError(
         Operation.STREAM,
         failure,
         cause,
+        text=text,
         endpoint_id=endpoint.full,
         request_id=stream.call.request_id,
         http_status=200,

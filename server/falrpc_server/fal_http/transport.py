@@ -10,6 +10,7 @@ left. A request that brings a `Progress` in `extensions["progress"]` finds it th
 """
 
 import asyncio
+import io
 import ssl
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from yarl import URL
 __all__ = ["Limits", "Progress", "Transport"]
 
 READ_CHUNK_BYTES = 256 * 1024
+LARGE_BODY_BYTES = 256 * 1024
 HEADER_LINE_BYTES_MAX = 16 * 1024  # fal's own limit for an app's response headers, §5
 
 
@@ -136,7 +138,7 @@ class Transport(httpx.AsyncBaseTransport):
                 )
         except Exception as error:
             if kind := _kind(error, progress):
-                raise kind(f"{type(error).__name__}: {error}", request=request) from error
+                raise kind(_name(error), request=request) from error
             raise
         return httpx.Response(
             response.status,
@@ -165,7 +167,7 @@ class _Body(httpx.AsyncByteStream):
             if rest := self._response.content._read_nowait(-1):
                 yield rest
             if kind := _kind(error, self._progress):
-                raise kind(f"{type(error).__name__}: {error}", request=self._request) from error
+                raise kind(_name(error), request=self._request) from error
             raise
 
     async def aclose(self) -> None:
@@ -175,11 +177,13 @@ class _Body(httpx.AsyncByteStream):
 
 
 def _body(request: httpx.Request) -> Any:
-    """The body as aiohttp takes it: bytes at once, or an asynchronous iterator."""
+    """The body as aiohttp takes it: bytes, a file when they are many, or an asynchronous iterator."""
     try:
-        return request.content or None
+        content = request.content
     except httpx.RequestNotRead:
         return request.stream
+    # A file is written piece by piece, so that a large body does not hold up the event loop.
+    return io.BytesIO(content) if len(content) > LARGE_BODY_BYTES else content or None
 
 
 async def _connecting(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
@@ -192,6 +196,12 @@ async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: obj
     way: _Way = context.trace_request_ctx
     way.progress.connected = True
     way.timeout.reschedule(None)
+
+
+def _name(error: Exception) -> str:
+    """What an error may say in a log: the engine's own words repeat URLs and header bytes."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
 def _kind(error: Exception, progress: Progress) -> type[httpx.TransportError] | None:

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from falrpc_server.fal_http.client import FalClient
-from falrpc_server.fal_http.error_bodies import FalError
-from falrpc_server.fal_http.models import Scope, Upload
+from falrpc_server.fal_http.error_bodies import FalError, UploadMismatch
+from falrpc_server.fal_http.models import Scope, StoredFile, Upload
 
-__all__ = ["StoredFile", "UploadBounds", "UploadMismatch", "store", "store_bytes"]
+__all__ = ["UploadBounds", "store", "store_bytes"]
 
 OTHER_BYTES = "is not the SHA-256 of the bytes that came"
 
@@ -29,25 +29,6 @@ class UploadBounds:
 
     file_bytes_max: int = 90 * 1024 * 1024
     collect_bytes_max: int = 32 * 1024 * 1024
-
-
-class UploadMismatch(Exception):
-    """The bytes are not what their sender declared."""
-
-    def __init__(self, field: str, description: str) -> None:
-        super().__init__(f"{field} {description}")
-        self.field = field
-        self.description = description
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file that fal has."""
-
-    url: str
-    size: int
-    sha256: bytes
-    content_type: str
 
 
 async def store(

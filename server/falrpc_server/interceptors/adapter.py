@@ -7,15 +7,17 @@ event loop's finalizer, in another task: grpc/grpc#42295.) Other services pass u
 Watch, for one, is no generator but writes through its context.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from falrpc_server.interceptors.call import Call, CallRegistry
+from falrpc_server.translate.violations import InvalidRequest, Violation
 
 __all__ = ["Chain", "Interceptor", "Proceed"]
 
@@ -63,26 +65,27 @@ class Chain(grpc.aio.ServerInterceptor):
         behaviour = getattr(handler, f"{way_in}_{way_out}")
         adapter = self._streaming if handler.response_streaming else self._unary
         make = getattr(grpc, f"{way_in}_{way_out}_rpc_method_handler")
-        adapted: Handler = make(
-            partial(adapter, method, behaviour), handler.request_deserializer, handler.response_serializer
-        )
+        # Requests are decoded inside the interceptors, so that one that can't be ends like any bad request.
+        decode = _decoded_all if handler.request_streaming else _decoded
+        read = partial(decode, handler.request_deserializer)
+        adapted: Handler = make(partial(adapter, method, behaviour, read), None, handler.response_serializer)
         return adapted
 
-    async def _unary(self, method: str, behaviour: Any, request: Any, context: Any) -> Any:
+    async def _unary(self, method: str, behaviour: Any, read: Any, request: Any, context: Any) -> Any:
         call = Call(method, context, self._log)
 
         async def respond() -> Any:
-            response = await behaviour(request, call)
+            response = await behaviour(read(request), call)
             call.messages += 1
             return response
 
         return await self._through(call, respond)
 
-    async def _streaming(self, method: str, behaviour: Any, request: Any, context: Any) -> None:
+    async def _streaming(self, method: str, behaviour: Any, read: Any, request: Any, context: Any) -> None:
         call = Call(method, context, self._log)
 
         async def respond() -> None:
-            async with call.streaming(), aclosing(behaviour(request, call)) as messages:
+            async with call.streaming(), aclosing(behaviour(read(request), call)) as messages:
                 async for message in messages:
                     await call.send(message)
 
@@ -97,3 +100,18 @@ class Chain(grpc.aio.ServerInterceptor):
             return await proceed()
         finally:
             self._calls.remove(call)
+
+
+def _decoded(deserialize: Callable[[bytes], Any], message: bytes) -> Any:
+    try:
+        return deserialize(message)
+    except DecodeError:
+        description = "is no message of this method, or is nested too deeply"
+        raise InvalidRequest([Violation("request", description)]) from None
+
+
+async def _decoded_all(
+    deserialize: Callable[[bytes], Any], messages: AsyncIterator[bytes]
+) -> AsyncIterator[Any]:
+    async for message in messages:
+        yield _decoded(deserialize, message)

@@ -14,6 +14,9 @@ from falrpc_server.fal_http.models import CallInfo, Scope
 
 __all__ = ["Call", "CallRegistry"]
 
+TRAILER_BYTES_MAX = 256
+LOGGED_CHARACTERS_MAX = 200
+
 
 class Call:
     """One call, from its first message to its status.
@@ -67,16 +70,20 @@ class Call:
             ("x-fal-request-id", call.request_id),
             ("x-fal-billable-units", call.billable_units),
         ):
-            if value and value.isascii() and value.isprintable():  # grpc would refuse others, answer and all
+            # Others would make the client's library refuse the answer with them.
+            if value and len(value) <= TRAILER_BYTES_MAX and value.isascii() and value.isprintable():
                 trailers.append((name, value))
         self.context.set_trailing_metadata(tuple(trailers))
+
+    def is_about(self, endpoint_id: str, request_id: str = "") -> None:
+        """Notes what the call is about, as far as a caller's own text may fill the log."""
+        self.endpoint_id = endpoint_id[:LOGGED_CHARACTERS_MAX]
+        self.request_id = request_id[:LOGGED_CHARACTERS_MAX]
 
     async def send(self, message: Any) -> None:
         """Sends a message of a stream. Waits while the reader is slow."""
         async with self._sending:
-            await self.context.write(message)
-            self.messages += 1
-            self._sent_at = asyncio.get_running_loop().time()
+            await self._write(message)
 
     def start_heartbeats(self, seconds: float, message: Any) -> None:
         """From now on sends the message whenever nothing else was sent for that long; 0 for never."""
@@ -117,8 +124,14 @@ class Call:
         self._sent_at = loop.time()
         while True:
             await asyncio.sleep(max(0.0, self._sent_at + seconds - loop.time()))
-            if loop.time() - self._sent_at >= seconds:
-                await self.send(message)
+            async with self._sending:
+                if loop.time() - self._sent_at >= seconds:
+                    await self._write(message)
+
+    async def _write(self, message: Any) -> None:
+        await self.context.write(message)
+        self.messages += 1
+        self._sent_at = asyncio.get_running_loop().time()
 
 
 class CallRegistry:

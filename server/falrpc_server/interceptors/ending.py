@@ -10,8 +10,7 @@ from typing import Any, NoReturn
 import grpc
 from google.rpc import code_pb2
 
-from falrpc_server.fal_http.error_bodies import FalError
-from falrpc_server.fal_http.uploads import UploadMismatch
+from falrpc_server.fal_http.error_bodies import FalError, UploadMismatch
 from falrpc_server.interceptors.adapter import Proceed
 from falrpc_server.interceptors.call import Call
 from falrpc_server.interceptors.deadline import DeadlinePassed

@@ -101,16 +101,16 @@ def call_options(name: str, options: v1.CallOptions, violations: Violations) -> 
         violations.add(
             f"{name}.runner_hint", f"must be at most {HINT_CHARACTERS_MAX} printable ASCII characters"
         )
-    expiry = ""
+    lifecycle_json = ""
     if options.HasField("output_lifecycle"):
-        expiry = lifecycle(f"{name}.output_lifecycle", options.output_lifecycle, violations)
+        lifecycle_json = lifecycle(f"{name}.output_lifecycle", options.output_lifecycle, violations)
     _check_tags(f"{name}.tags", dict(options.tags), violations)
     return CallOptions(
         start_timeout_seconds=start_timeout,
         runner_hint=options.runner_hint,
         disable_fallback=options.disable_fallback,
         store_io=options.store_io if options.HasField("store_io") else None,
-        output_lifecycle_json=expiry,
+        output_lifecycle_json=lifecycle_json,
         tags=dict(options.tags),
     )
 
@@ -197,6 +197,8 @@ def lifecycle(name: str, message: v1.ObjectLifecycle, violations: Violations) ->
 
 
 def _access_control(name: str, message: v1.AccessControl, violations: Violations) -> dict[str, Any]:
+    if message.default_decision == v1.AccessDecision.ACCESS_DECISION_UNSPECIFIED:
+        violations.add(f"{name}.default_decision", "is required")  # else rules alone would open the file
     document: dict[str, Any] = {
         "default": _decision(f"{name}.default_decision", message.default_decision, violations)
     }

@@ -17,11 +17,12 @@ from falrpc_server.fal_http import json_syntax
 __all__ = ["BadJson", "Problem", "attachment_names", "check_object", "struct_to_json", "with_attachments"]
 
 INTEGER_LIMIT = 2**53  # from here on a double no longer holds every integer
-DEPTH_MAX = 200
+PROBLEMS_MAX = 100
 ATTACHMENT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 # A string, and the colon that makes it an object's key.
 _STRING = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")([ \t\r\n]*:)?', re.DOTALL)
+_PREFIX = b'"attachment:'
 _REFERENCE = re.compile(rf"attachment:({ATTACHMENT_NAME.pattern})")
 _BYTE_POSITION = re.compile(r"\(byte (\d+)\)")
 
@@ -65,23 +66,25 @@ def _place(text: bytes, position: int) -> str:
 def struct_to_json(struct: struct_pb2.Struct) -> tuple[bytes, list[Problem]]:
     """Returns the Struct as JSON text, and every value in it that JSON text can't carry faithfully."""
     problems: list[Problem] = []
-    value = _plain(struct, "", 0, problems)
+    value = _plain(struct, "", problems)
+    if len(problems) >= PROBLEMS_MAX:
+        problems.append(Problem("", "may hold further values like these"))
     return (b"{}" if problems else msgspec.json.encode(value)), problems
 
 
-def _plain(value: Any, path: str, depth: int, problems: list[Problem]) -> Any:
-    if depth > DEPTH_MAX:
-        problems.append(Problem(path, f"is nested more than {DEPTH_MAX} levels deep"))
+def _plain(value: Any, path: str, problems: list[Problem]) -> Any:
+    """The value as JSON has it. Its depth is bounded: protobuf reads a hundred nested messages at most."""
+    if len(problems) >= PROBLEMS_MAX:
         return None
     if isinstance(value, struct_pb2.Struct):
         dot = "." if path else ""
         fields = sorted(value.fields.items())
-        return {k: _plain(v, f"{path}{dot}{k}", depth + 1, problems) for k, v in fields}
+        return {k: _plain(v, f"{path}{dot}{k}", problems) for k, v in fields}
     if isinstance(value, struct_pb2.ListValue):
-        return [_plain(v, f"{path}[{n}]", depth + 1, problems) for n, v in enumerate(value.values)]
+        return [_plain(v, f"{path}[{n}]", problems) for n, v in enumerate(value.values)]
     kind = value.WhichOneof("kind")
     if kind in ("struct_value", "list_value"):
-        return _plain(getattr(value, kind), path, depth, problems)
+        return _plain(getattr(value, kind), path, problems)
     if kind == "number_value":
         return _number(value.number_value, path, problems)
     if kind in ("string_value", "bool_value"):
@@ -120,5 +123,8 @@ def attachment_names(text: bytes) -> set[str]:
 def _references(text: bytes) -> Iterator[tuple[int, int, str]]:
     """Yields start, end and name of every string value `attachment:NAME`; object keys are none."""
     for match in _STRING.finditer(text):
-        if match[2] is None and (reference := _REFERENCE.fullmatch(msgspec.json.decode(match[1], type=str))):
+        string = match[1]
+        if match[2] is not None or not (string.startswith(_PREFIX) or b"\\" in string):
+            continue
+        if reference := _REFERENCE.fullmatch(json_syntax.decode(string, str)):
             yield match.start(), match.end(), reference[1]

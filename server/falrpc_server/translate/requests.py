@@ -23,7 +23,7 @@ from falrpc_server.translate.violations import Violations
 __all__ = [
     "Attachment",
     "PaidCall",
-    "StatusCall",
+    "StreamStatusCall",
     "SubmitCall",
     "SubscribeCall",
     "UploadCall",
@@ -73,7 +73,7 @@ class SubmitCall:
 
 
 @dataclass(frozen=True, slots=True)
-class StatusCall:
+class StreamStatusCall:
     """What StreamStatus asks for."""
 
     ref: RequestRef
@@ -159,13 +159,13 @@ def result(request: v1.ResultRequest) -> tuple[RequestRef, float | None]:
     return ref, wait
 
 
-def stream_status(request: v1.StreamStatusRequest) -> StatusCall:
+def stream_status(request: v1.StreamStatusRequest) -> StreamStatusCall:
     """Reads a StreamStatusRequest."""
     violations = Violations()
     ref = fields.handle("handle", request.handle, violations)
     heartbeat = _heartbeat(request, violations)
     violations.check()
-    return StatusCall(ref, request.include_logs, heartbeat)
+    return StreamStatusCall(ref, request.include_logs, heartbeat)
 
 
 def subscribe(request: v1.SubscribeRequest, input_bytes_max: int) -> SubscribeCall:
@@ -247,9 +247,9 @@ def _input(name: str, value: v1.Input, bytes_max: int, violations: Violations) -
     else:
         body, problems = json_text.struct_to_json(value.object)
         for problem in problems:
-            violations.add(f"{name}.{problem.path}", problem.description)
+            violations.add(f"{name}.{problem.path}".rstrip("."), problem.description)
     if len(body) > bytes_max:
-        violations.add(name, f"must be at most {bytes_max} bytes of JSON: it has {len(body)}")
+        violations.add(f"{name}.{kind}", f"must be at most {bytes_max} bytes of JSON: it has {len(body)}")
     elif kind == "json":
         try:
             json_text.check_object(body)

@@ -23,9 +23,9 @@ from falrpc_server.fal_http.models import (
     QueueStatus,
     RequestOutcome,
     RequestRef,
+    StoredFile,
     Submitted,
 )
-from falrpc_server.fal_http.uploads import StoredFile
 
 __all__ = [
     "accepted",

@@ -110,7 +110,7 @@ FAILURES: dict[Failure, Row] = {
         Delivery.ACCEPTED,
         "the stream ended before its result",
     ),
-    Failure.STREAM_ERROR: same(UNKNOWN, delivery=Delivery.FAILED),
+    Failure.STREAM_ERROR: same(UNKNOWN, "STREAM_ERROR", delivery=Delivery.FAILED),
     Failure.NOT_COMPLETED: same(
         FAILED_PRECONDITION,
         "REQUEST_NOT_COMPLETED",
@@ -258,8 +258,10 @@ def _special(error: FalError) -> Row | None:
     if answer is None:
         return None
     status, text = answer.http_status, answer.text.lower()
+    if status in (401, 403) and error.operation is Operation.UPLOAD_PUT:
+        return SIGNATURE_REFUSED
     if status == 401 and not error.is_stored:
-        return SIGNATURE_REFUSED if error.operation is Operation.UPLOAD_PUT else OWN_KEY_REFUSED
+        return OWN_KEY_REFUSED
     if status == 403 and ("exhausted balance" in text or "user is locked" in text):
         return BALANCE_EXHAUSTED
     if status == 504 and answer.timeout_type == "user":

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 from google.rpc import code_pb2
 
-from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError
+from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError, UploadMismatch
 from falrpc_server.fal_http.models import Operation
-from falrpc_server.fal_http.uploads import UploadMismatch
 from falrpc_server.translate import status_table
 from falrpc_server.translate.status_table import Delivery, Quota, Row
 from falrpc_server.translate.violations import InvalidRequest, Violation
@@ -105,7 +104,7 @@ class CallProgress:
     @property
     def delivery(self) -> Delivery:
         """What is known about the request."""
-        if self.has_handle:
+        if self.has_handle or (self.is_paid and self.request_id):
             return Delivery.ACCEPTED
         may_have_left = self.paid_bytes_may_have_left if self.is_paid else self.attempts > 0
         return Delivery.UNKNOWN if may_have_left else Delivery.NOT_SENT
@@ -114,13 +113,15 @@ class CallProgress:
 def of_invalid_request(error: InvalidRequest) -> Verdict:
     """The caller's request breaks our rules: nothing was sent."""
     found = [FieldViolation(v.field, v.description) for v in error.violations]
-    more = f" (+{len(found) - 1} more)" if len(found) > 1 else ""
+    others = len(found) - 1 + error.left_out
+    more = f" (+{others} more)" if others else ""
     return Verdict(
         code=code_pb2.INVALID_ARGUMENT,
         message=f"{found[0].field}: {found[0].description}{more}",
         reason="INVALID_REQUEST",
         metadata={"delivery": Delivery.NOT_SENT.value},
         violations=found,
+        violations_left_out=error.left_out,
     )
 
 
@@ -144,7 +145,7 @@ def of_fal_error(error: FalError, *, paid_request_accepted: bool = False) -> Ver
     if paid_request_accepted and not error.is_stored:
         verdict.metadata["delivery"] = Delivery.ACCEPTED.value
         verdict.retry_seconds = None
-        if verdict.code in (code_pb2.UNAVAILABLE, code_pb2.RESOURCE_EXHAUSTED):
+        if verdict.code != code_pb2.INTERNAL:
             verdict.code = code_pb2.UNKNOWN
             verdict.reason, verdict.domain = "OUTCOME_UNKNOWN", OWN_DOMAIN
             verdict.message = "the request was accepted and can no longer be followed; attach to it"
@@ -176,10 +177,7 @@ def _of_fal_error(error: FalError) -> Verdict:
     if row.precondition:
         verdict.precondition = (verdict.reason, verdict.request_id or error.endpoint_id)
     if code == code_pb2.NOT_FOUND:
-        is_request = row is status_table.REQUEST_NOT_FOUND
-        verdict.resource = (
-            ("fal.request", error.request_id) if is_request else ("fal.model", error.endpoint_id)
-        )
+        verdict.resource = _resource(error, row)
     return verdict
 
 
@@ -250,7 +248,7 @@ def _violations(answer: ErrorAnswer) -> list[FieldViolation]:
 
 def _sentence(error: FalError, answer: ErrorAnswer, violations: Sequence[FieldViolation]) -> str:
     if error.failure is not Failure.ANSWER:
-        return _printable(error.cause)
+        return _printable(error.text)
     if answer.text:
         return answer.text
     if violations:
@@ -261,8 +259,6 @@ def _sentence(error: FalError, answer: ErrorAnswer, violations: Sequence[FieldVi
 
 
 def _fal_reason(error: FalError, answer: ErrorAnswer) -> str:
-    if error.failure is Failure.STREAM_ERROR:
-        return "STREAM_ERROR"
     types = [answer.error_type, *(item.type for item in answer.items)]
     # The item that decided the code names the reason, else the first one does.
     decisive = [t for t in types if t in status_table.REQUEST_ERRORS or t in status_table.MODEL_ERRORS]

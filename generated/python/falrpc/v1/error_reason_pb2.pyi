@@ -65,8 +65,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     "http_status": "504" } }
     """
     ERROR_REASON_CALL_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 7
-    """The call's deadline, or the server's default one, passed. A paid request whose delivery is not
-    NOT_SENT may be running. Status DEADLINE_EXCEEDED.
+    """The server's own limit of the call's time passed (or the caller's deadline, in the rare case
+    that the server is first to tell). A paid request whose delivery is not NOT_SENT may be running.
+    Status DEADLINE_EXCEEDED.
 
     Example: { "reason": "CALL_DEADLINE_EXCEEDED", "domain": "falrpc", "metadata": { "delivery":
     "UNKNOWN", "endpoint_id": "fal-ai/flux/dev" } }
@@ -177,8 +178,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL_ERROR: _ErrorReason.ValueType  # 23
     """A bug of this service. The operator finds the cause in the log under `call_id`. Status INTERNAL.
 
-    Example: { "reason": "INTERNAL_ERROR", "domain": "falrpc", "metadata": { "call_id":
-    "b7e23ec29af22b0b" } }
+    Example: { "reason": "INTERNAL_ERROR", "domain": "falrpc", "metadata": { "delivery":
+    "NOT_SENT", "call_id": "b7e23ec29af22b0b" } }
+    """
+    ERROR_REASON_STREAM_ERROR: _ErrorReason.ValueType  # 24
+    """The last event of a stream is an error in the model's own words, which are the message. Do not
+    repeat it as it is. Status UNKNOWN.
+
+    Example: { "reason": "STREAM_ERROR", "domain": "falrpc", "metadata": { "delivery": "FAILED",
+    "request_id": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11" } }
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -198,7 +206,7 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
       - FAILED: fal accepted it and it failed.
 
     Further entries, where known: `endpoint_id`, `request_id`, `http_status`, `node_id`, `app_id`,
-    `needs_retry`, `billable_units`, `error_types`, `truncated`.
+    `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `call_id`, `truncated`.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -244,8 +252,9 @@ Example: { "reason": "START_TIMEOUT", "domain": "falrpc", "metadata": { "deliver
 "http_status": "504" } }
 """
 ERROR_REASON_CALL_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 7
-"""The call's deadline, or the server's default one, passed. A paid request whose delivery is not
-NOT_SENT may be running. Status DEADLINE_EXCEEDED.
+"""The server's own limit of the call's time passed (or the caller's deadline, in the rare case
+that the server is first to tell). A paid request whose delivery is not NOT_SENT may be running.
+Status DEADLINE_EXCEEDED.
 
 Example: { "reason": "CALL_DEADLINE_EXCEEDED", "domain": "falrpc", "metadata": { "delivery":
 "UNKNOWN", "endpoint_id": "fal-ai/flux/dev" } }
@@ -356,7 +365,14 @@ Example: { "reason": "SERVER_DRAINING", "domain": "falrpc", "metadata": { "deliv
 ERROR_REASON_INTERNAL_ERROR: ErrorReason.ValueType  # 23
 """A bug of this service. The operator finds the cause in the log under `call_id`. Status INTERNAL.
 
-Example: { "reason": "INTERNAL_ERROR", "domain": "falrpc", "metadata": { "call_id":
-"b7e23ec29af22b0b" } }
+Example: { "reason": "INTERNAL_ERROR", "domain": "falrpc", "metadata": { "delivery":
+"NOT_SENT", "call_id": "b7e23ec29af22b0b" } }
+"""
+ERROR_REASON_STREAM_ERROR: ErrorReason.ValueType  # 24
+"""The last event of a stream is an error in the model's own words, which are the message. Do not
+repeat it as it is. Status UNKNOWN.
+
+Example: { "reason": "STREAM_ERROR", "domain": "falrpc", "metadata": { "delivery": "FAILED",
+"request_id": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -70,7 +70,8 @@ class RunRequest(_message.Message):
         """Files to upload first, by name. Only when this is set, JSON string values in the input that
         are equal to `attachment:NAME` are replaced by the uploaded file's URL; all else stays byte for
         byte. NAME is 1 to 64 letters, digits, `_`, `.` or `-`. A name that is used but not declared, or
-        declared but not used, is INVALID_ARGUMENT.
+        declared but not used, is INVALID_ARGUMENT. They share the 16 MiB of the message: send larger
+        files with Upload.
         """
 
     def __init__(
@@ -167,7 +168,9 @@ class SubmitRequest(_message.Message):
 
     @_builtins.property
     def queue(self) -> _queue_pb2.QueueOptions:
-        """Options of queue requests."""
+        """Options of queue requests.
+        Field 6 is left for an idempotency key, should fal accept one.
+        """
 
     def __init__(
         self,
@@ -639,7 +642,7 @@ class StreamResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> _payload_pb2.CallInfo:
-        """Always first: fal's request id, for support. It is no handle."""
+        """First but for heartbeats: fal's request id, for support. It is no handle."""
 
     @_builtins.property
     def event(self) -> _payload_pb2.Output:
@@ -752,7 +755,7 @@ class StreamWorkflowResponse(_message.Message):
     """An event of a type that this version does not know: its JSON text, unchanged."""
     @_builtins.property
     def started(self) -> _payload_pb2.CallInfo:
-        """Always first: fal's request id, for support. It is no handle."""
+        """First but for heartbeats: fal's request id, for support. It is no handle."""
 
     @_builtins.property
     def submit(self) -> _workflow_pb2.WorkflowSubmit:

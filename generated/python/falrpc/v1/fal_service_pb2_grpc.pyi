@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class FalServiceStub:
     """FalService puts fal.ai's inference API behind generated stubs.
 
-    The server holds the fal key. It translates each call to one exchange with fal's HTTP API and
-    never sends paid work twice.
+    The server holds the fal key. It translates each call to fal's HTTP API and never sends paid work
+    twice.
 
     What the status codes promise, for every RPC of this service:
 
@@ -40,20 +40,25 @@ class FalServiceStub:
         (A failure that was read from a finished request stays what it is: repeating the read is
         useless.)
       - UNKNOWN: the work may be running or paid. Do not repeat it; look at request_id if it is
-        given. Reasons OUTCOME_UNKNOWN, STREAM_TRUNCATED, SERVER_DRAINING.
-      - Any status without our ErrorInfo was made by a client library or a proxy and promises
-        nothing. A killed server looks like UNAVAILABLE.
+        given. Reasons are OUTCOME_UNKNOWN, STREAM_TRUNCATED, SERVER_DRAINING and others.
+      - Any status without our ErrorInfo was made by a client library, a proxy or gRPC itself and
+        promises nothing. A killed server looks like UNAVAILABLE; a message of more than 16 MiB
+        (FALRPC_RECEIVE_BYTES_MAX) is RESOURCE_EXHAUSTED before this service sees it.
 
-    Every status of this service carries a google.rpc.ErrorInfo in its details; its metadata entry
-    `delivery` says what became of the request: NOT_SENT, REJECTED, UNKNOWN, ACCEPTED or FAILED.
-    See ErrorReason for the reasons. CANCELLED is never sent by the server.
+    Every status that this service makes carries a google.rpc.ErrorInfo in its details; its metadata
+    entry `delivery` says what became of the request: NOT_SENT, REJECTED, UNKNOWN, ACCEPTED or
+    FAILED. See ErrorReason for the reasons. CANCELLED is never sent by the server.
 
     Set a deadline on every call. Without one the server applies its own
-    (FALRPC_DEFAULT_DEADLINE_SECONDS). Set the client's maximum receive message size to 64 MiB:
-    outputs may be that large, and a client left at its default of 4 MiB loses a paid answer.
+    (FALRPC_DEFAULT_DEADLINE_SECONDS); none may exceed FALRPC_DEADLINE_SECONDS_MAX. When your own
+    deadline passes, your client library ends the call without our details, and the ids of a paid
+    call are in the server's log only: prefer Submit or Subscribe for long work. Set the client's
+    maximum receive message size to 64 MiB: outputs may be that large, and a client left at its
+    default of 4 MiB loses a paid answer.
 
-    On success, trailing metadata carries `x-fal-request-id` and, where fal sent it,
-    `x-fal-billable-units`. On failure the ids are in ErrorInfo.
+    On success of Run, Submit, Result, Subscribe, Stream and StreamWorkflow, trailing metadata
+    carries `x-fal-request-id` and, where fal sent it, `x-fal-billable-units`. On failure the ids are
+    in ErrorInfo.
     """
 
     @_typing.overload
@@ -70,7 +75,7 @@ class FalServiceStub:
     Ends with INVALID_ARGUMENT (the request or the model's input; google.rpc.BadRequest lists every
     field), NOT_FOUND (no such endpoint), PERMISSION_DENIED, FAILED_PRECONDITION,
     RESOURCE_EXHAUSTED (concurrency limit or balance), DEADLINE_EXCEEDED, UNAVAILABLE (nothing was
-    sent), ABORTED, INTERNAL, UNKNOWN.
+    accepted), ABORTED, UNIMPLEMENTED (HTTP 405 or 501), INTERNAL, UNKNOWN.
     """
     Submit: _grpc.UnaryUnaryMultiCallable[_fal_service_pb2.SubmitRequest, _fal_service_pb2.SubmitResponse]
     """Submit puts a request into fal's queue and returns its handle:
@@ -83,7 +88,7 @@ class FalServiceStub:
 
     Ends with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED (also when
     QueueOptions.max_queue_length is exceeded), UNAVAILABLE (nothing was accepted),
-    DEADLINE_EXCEEDED, INTERNAL, UNKNOWN (fal may have accepted it).
+    DEADLINE_EXCEEDED, ABORTED, INTERNAL, UNKNOWN (fal may have accepted it).
     """
     Status: _grpc.UnaryUnaryMultiCallable[_fal_service_pb2.StatusRequest, _fal_service_pb2.StatusResponse]
     """Status reads the state of a queue request once: `GET .../requests/{request_id}/status`.
@@ -92,14 +97,16 @@ class FalServiceStub:
     or CANCELLED when fal says so and UNSPECIFIED otherwise, never SUCCEEDED: only Result knows.
 
     Ends with INVALID_ARGUMENT, NOT_FOUND (unknown or expired request), PERMISSION_DENIED,
-    RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL.
+    RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL; ABORTED or UNKNOWN for answers of
+    fal that nobody expects.
     """
     StreamStatus: _grpc.UnaryStreamMultiCallable[_fal_service_pb2.StreamStatusRequest, _fal_service_pb2.StreamStatusResponse]
     """StreamStatus follows a queue request until it is completed:
     `GET .../requests/{request_id}/status/stream`, and polling when that stream is not to be had.
 
     Safe to repeat. Sends a status at once and at each change, log entries as they appear (each
-    once), and heartbeats. The last status is COMPLETED; its outcome is read from the head of the
+    once), and heartbeats. Reads that fail in passing are borne for a while
+    (FALRPC_POLL_PATIENCE_SECONDS). The last status is COMPLETED; its outcome is read from the head of the
     result and stays UNSPECIFIED when that can't be read. The stream of a request that failed ends
     OK: reading went well.
 
@@ -167,7 +174,8 @@ class FalServiceStub:
 
     The first message is the header, all others are chunks (64 KiB to 1 MiB is a good size). When
     the header gives a size or a SHA-256 that the chunks do not meet, the call fails and no URL is
-    returned. Repeating it is safe and stores the file twice.
+    returned. Repeating it is safe and stores the file twice. At most 90 MiB
+    (FALRPC_UPLOAD_BYTES_MAX), without a declared size 32 MiB (FALRPC_UPLOAD_COLLECT_BYTES_MAX).
 
     Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE,
     DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
@@ -177,8 +185,8 @@ class FalServiceStub:
 class FalServiceAsyncStub(FalServiceStub):
     """FalService puts fal.ai's inference API behind generated stubs.
 
-    The server holds the fal key. It translates each call to one exchange with fal's HTTP API and
-    never sends paid work twice.
+    The server holds the fal key. It translates each call to fal's HTTP API and never sends paid work
+    twice.
 
     What the status codes promise, for every RPC of this service:
 
@@ -188,20 +196,25 @@ class FalServiceAsyncStub(FalServiceStub):
         (A failure that was read from a finished request stays what it is: repeating the read is
         useless.)
       - UNKNOWN: the work may be running or paid. Do not repeat it; look at request_id if it is
-        given. Reasons OUTCOME_UNKNOWN, STREAM_TRUNCATED, SERVER_DRAINING.
-      - Any status without our ErrorInfo was made by a client library or a proxy and promises
-        nothing. A killed server looks like UNAVAILABLE.
+        given. Reasons are OUTCOME_UNKNOWN, STREAM_TRUNCATED, SERVER_DRAINING and others.
+      - Any status without our ErrorInfo was made by a client library, a proxy or gRPC itself and
+        promises nothing. A killed server looks like UNAVAILABLE; a message of more than 16 MiB
+        (FALRPC_RECEIVE_BYTES_MAX) is RESOURCE_EXHAUSTED before this service sees it.
 
-    Every status of this service carries a google.rpc.ErrorInfo in its details; its metadata entry
-    `delivery` says what became of the request: NOT_SENT, REJECTED, UNKNOWN, ACCEPTED or FAILED.
-    See ErrorReason for the reasons. CANCELLED is never sent by the server.
+    Every status that this service makes carries a google.rpc.ErrorInfo in its details; its metadata
+    entry `delivery` says what became of the request: NOT_SENT, REJECTED, UNKNOWN, ACCEPTED or
+    FAILED. See ErrorReason for the reasons. CANCELLED is never sent by the server.
 
     Set a deadline on every call. Without one the server applies its own
-    (FALRPC_DEFAULT_DEADLINE_SECONDS). Set the client's maximum receive message size to 64 MiB:
-    outputs may be that large, and a client left at its default of 4 MiB loses a paid answer.
+    (FALRPC_DEFAULT_DEADLINE_SECONDS); none may exceed FALRPC_DEADLINE_SECONDS_MAX. When your own
+    deadline passes, your client library ends the call without our details, and the ids of a paid
+    call are in the server's log only: prefer Submit or Subscribe for long work. Set the client's
+    maximum receive message size to 64 MiB: outputs may be that large, and a client left at its
+    default of 4 MiB loses a paid answer.
 
-    On success, trailing metadata carries `x-fal-request-id` and, where fal sent it,
-    `x-fal-billable-units`. On failure the ids are in ErrorInfo.
+    On success of Run, Submit, Result, Subscribe, Stream and StreamWorkflow, trailing metadata
+    carries `x-fal-request-id` and, where fal sent it, `x-fal-billable-units`. On failure the ids are
+    in ErrorInfo.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -215,7 +228,7 @@ class FalServiceAsyncStub(FalServiceStub):
     Ends with INVALID_ARGUMENT (the request or the model's input; google.rpc.BadRequest lists every
     field), NOT_FOUND (no such endpoint), PERMISSION_DENIED, FAILED_PRECONDITION,
     RESOURCE_EXHAUSTED (concurrency limit or balance), DEADLINE_EXCEEDED, UNAVAILABLE (nothing was
-    sent), ABORTED, INTERNAL, UNKNOWN.
+    accepted), ABORTED, UNIMPLEMENTED (HTTP 405 or 501), INTERNAL, UNKNOWN.
     """
     Submit: _aio.UnaryUnaryMultiCallable[_fal_service_pb2.SubmitRequest, _fal_service_pb2.SubmitResponse]  # type: ignore[assignment]
     """Submit puts a request into fal's queue and returns its handle:
@@ -228,7 +241,7 @@ class FalServiceAsyncStub(FalServiceStub):
 
     Ends with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED (also when
     QueueOptions.max_queue_length is exceeded), UNAVAILABLE (nothing was accepted),
-    DEADLINE_EXCEEDED, INTERNAL, UNKNOWN (fal may have accepted it).
+    DEADLINE_EXCEEDED, ABORTED, INTERNAL, UNKNOWN (fal may have accepted it).
     """
     Status: _aio.UnaryUnaryMultiCallable[_fal_service_pb2.StatusRequest, _fal_service_pb2.StatusResponse]  # type: ignore[assignment]
     """Status reads the state of a queue request once: `GET .../requests/{request_id}/status`.
@@ -237,14 +250,16 @@ class FalServiceAsyncStub(FalServiceStub):
     or CANCELLED when fal says so and UNSPECIFIED otherwise, never SUCCEEDED: only Result knows.
 
     Ends with INVALID_ARGUMENT, NOT_FOUND (unknown or expired request), PERMISSION_DENIED,
-    RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL.
+    RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL; ABORTED or UNKNOWN for answers of
+    fal that nobody expects.
     """
     StreamStatus: _aio.UnaryStreamMultiCallable[_fal_service_pb2.StreamStatusRequest, _fal_service_pb2.StreamStatusResponse]  # type: ignore[assignment]
     """StreamStatus follows a queue request until it is completed:
     `GET .../requests/{request_id}/status/stream`, and polling when that stream is not to be had.
 
     Safe to repeat. Sends a status at once and at each change, log entries as they appear (each
-    once), and heartbeats. The last status is COMPLETED; its outcome is read from the head of the
+    once), and heartbeats. Reads that fail in passing are borne for a while
+    (FALRPC_POLL_PATIENCE_SECONDS). The last status is COMPLETED; its outcome is read from the head of the
     result and stays UNSPECIFIED when that can't be read. The stream of a request that failed ends
     OK: reading went well.
 
@@ -312,7 +327,8 @@ class FalServiceAsyncStub(FalServiceStub):
 
     The first message is the header, all others are chunks (64 KiB to 1 MiB is a good size). When
     the header gives a size or a SHA-256 that the chunks do not meet, the call fails and no URL is
-    returned. Repeating it is safe and stores the file twice.
+    returned. Repeating it is safe and stores the file twice. At most 90 MiB
+    (FALRPC_UPLOAD_BYTES_MAX), without a declared size 32 MiB (FALRPC_UPLOAD_COLLECT_BYTES_MAX).
 
     Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE,
     DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
@@ -321,8 +337,8 @@ class FalServiceAsyncStub(FalServiceStub):
 class FalServiceServicer(metaclass=_abc_1.ABCMeta):
     """FalService puts fal.ai's inference API behind generated stubs.
 
-    The server holds the fal key. It translates each call to one exchange with fal's HTTP API and
-    never sends paid work twice.
+    The server holds the fal key. It translates each call to fal's HTTP API and never sends paid work
+    twice.
 
     What the status codes promise, for every RPC of this service:
 
@@ -332,20 +348,25 @@ class FalServiceServicer(metaclass=_abc_1.ABCMeta):
         (A failure that was read from a finished request stays what it is: repeating the read is
         useless.)
       - UNKNOWN: the work may be running or paid. Do not repeat it; look at request_id if it is
-        given. Reasons OUTCOME_UNKNOWN, STREAM_TRUNCATED, SERVER_DRAINING.
-      - Any status without our ErrorInfo was made by a client library or a proxy and promises
-        nothing. A killed server looks like UNAVAILABLE.
+        given. Reasons are OUTCOME_UNKNOWN, STREAM_TRUNCATED, SERVER_DRAINING and others.
+      - Any status without our ErrorInfo was made by a client library, a proxy or gRPC itself and
+        promises nothing. A killed server looks like UNAVAILABLE; a message of more than 16 MiB
+        (FALRPC_RECEIVE_BYTES_MAX) is RESOURCE_EXHAUSTED before this service sees it.
 
-    Every status of this service carries a google.rpc.ErrorInfo in its details; its metadata entry
-    `delivery` says what became of the request: NOT_SENT, REJECTED, UNKNOWN, ACCEPTED or FAILED.
-    See ErrorReason for the reasons. CANCELLED is never sent by the server.
+    Every status that this service makes carries a google.rpc.ErrorInfo in its details; its metadata
+    entry `delivery` says what became of the request: NOT_SENT, REJECTED, UNKNOWN, ACCEPTED or
+    FAILED. See ErrorReason for the reasons. CANCELLED is never sent by the server.
 
     Set a deadline on every call. Without one the server applies its own
-    (FALRPC_DEFAULT_DEADLINE_SECONDS). Set the client's maximum receive message size to 64 MiB:
-    outputs may be that large, and a client left at its default of 4 MiB loses a paid answer.
+    (FALRPC_DEFAULT_DEADLINE_SECONDS); none may exceed FALRPC_DEADLINE_SECONDS_MAX. When your own
+    deadline passes, your client library ends the call without our details, and the ids of a paid
+    call are in the server's log only: prefer Submit or Subscribe for long work. Set the client's
+    maximum receive message size to 64 MiB: outputs may be that large, and a client left at its
+    default of 4 MiB loses a paid answer.
 
-    On success, trailing metadata carries `x-fal-request-id` and, where fal sent it,
-    `x-fal-billable-units`. On failure the ids are in ErrorInfo.
+    On success of Run, Submit, Result, Subscribe, Stream and StreamWorkflow, trailing metadata
+    carries `x-fal-request-id` and, where fal sent it, `x-fal-billable-units`. On failure the ids are
+    in ErrorInfo.
     """
 
     @_abc_1.abstractmethod
@@ -363,7 +384,7 @@ class FalServiceServicer(metaclass=_abc_1.ABCMeta):
         Ends with INVALID_ARGUMENT (the request or the model's input; google.rpc.BadRequest lists every
         field), NOT_FOUND (no such endpoint), PERMISSION_DENIED, FAILED_PRECONDITION,
         RESOURCE_EXHAUSTED (concurrency limit or balance), DEADLINE_EXCEEDED, UNAVAILABLE (nothing was
-        sent), ABORTED, INTERNAL, UNKNOWN.
+        accepted), ABORTED, UNIMPLEMENTED (HTTP 405 or 501), INTERNAL, UNKNOWN.
         """
 
     @_abc_1.abstractmethod
@@ -382,7 +403,7 @@ class FalServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Ends with INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED (also when
         QueueOptions.max_queue_length is exceeded), UNAVAILABLE (nothing was accepted),
-        DEADLINE_EXCEEDED, INTERNAL, UNKNOWN (fal may have accepted it).
+        DEADLINE_EXCEEDED, ABORTED, INTERNAL, UNKNOWN (fal may have accepted it).
         """
 
     @_abc_1.abstractmethod
@@ -397,7 +418,8 @@ class FalServiceServicer(metaclass=_abc_1.ABCMeta):
         or CANCELLED when fal says so and UNSPECIFIED otherwise, never SUCCEEDED: only Result knows.
 
         Ends with INVALID_ARGUMENT, NOT_FOUND (unknown or expired request), PERMISSION_DENIED,
-        RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL.
+        RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL; ABORTED or UNKNOWN for answers of
+        fal that nobody expects.
         """
 
     @_abc_1.abstractmethod
@@ -410,7 +432,8 @@ class FalServiceServicer(metaclass=_abc_1.ABCMeta):
         `GET .../requests/{request_id}/status/stream`, and polling when that stream is not to be had.
 
         Safe to repeat. Sends a status at once and at each change, log entries as they appear (each
-        once), and heartbeats. The last status is COMPLETED; its outcome is read from the head of the
+        once), and heartbeats. Reads that fail in passing are borne for a while
+        (FALRPC_POLL_PATIENCE_SECONDS). The last status is COMPLETED; its outcome is read from the head of the
         result and stays UNSPECIFIED when that can't be read. The stream of a request that failed ends
         OK: reading went well.
 
@@ -514,7 +537,8 @@ class FalServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The first message is the header, all others are chunks (64 KiB to 1 MiB is a good size). When
         the header gives a size or a SHA-256 that the chunks do not meet, the call fails and no URL is
-        returned. Repeating it is safe and stores the file twice.
+        returned. Repeating it is safe and stores the file twice. At most 90 MiB
+        (FALRPC_UPLOAD_BYTES_MAX), without a declared size 32 MiB (FALRPC_UPLOAD_COLLECT_BYTES_MAX).
 
         Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE,
         DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.

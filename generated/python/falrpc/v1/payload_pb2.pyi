@@ -28,7 +28,7 @@ class _AccessDecision:
 class _AccessDecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccessDecision.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ACCESS_DECISION_UNSPECIFIED: _AccessDecision.ValueType  # 0
-    """Not said: allow."""
+    """Not said."""
     ACCESS_DECISION_ALLOW: _AccessDecision.ValueType  # 1
     """The file (HTTP 200)."""
     ACCESS_DECISION_FORBID: _AccessDecision.ValueType  # 2
@@ -40,7 +40,7 @@ class AccessDecision(_AccessDecision, metaclass=_AccessDecisionEnumTypeWrapper):
     """AccessDecision is what a reader of a file gets."""
 
 ACCESS_DECISION_UNSPECIFIED: AccessDecision.ValueType  # 0
-"""Not said: allow."""
+"""Not said."""
 ACCESS_DECISION_ALLOW: AccessDecision.ValueType  # 1
 """The file (HTTP 200)."""
 ACCESS_DECISION_FORBID: AccessDecision.ValueType  # 2
@@ -59,7 +59,7 @@ class Input(_message.Message):
     OBJECT_FIELD_NUMBER: _builtins.int
     json: _builtins.str
     """The object as JSON text. It reaches fal byte for byte, so that large integers such as the
-    seed 15860307465884635512 survive. At most 12 MiB. Prefer this one.
+    seed 15860307465884635512 survive. At most 12 MiB (FALRPC_INPUT_BYTES_MAX). Prefer this one.
     """
     @_builtins.property
     def object(self) -> _struct_pb2.Struct:
@@ -238,7 +238,9 @@ class CallOptions(_message.Message):
     OUTPUT_LIFECYCLE_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     runner_hint: _builtins.str
-    """Prefers a runner that advertised the same hint. (`X-Fal-Runner-Hint`)"""
+    """Prefers a runner that advertised the same hint. At most 256 printable ASCII characters.
+    (`X-Fal-Runner-Hint`)
+    """
     disable_fallback: _builtins.bool
     """Whether to refuse to be served by a fallback endpoint. (`x-app-fal-disable-fallback`)"""
     store_io: _builtins.bool
@@ -324,7 +326,7 @@ class AccessControl(_message.Message):
     DEFAULT_DECISION_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
     default_decision: Global___AccessDecision.ValueType
-    """What holds for everyone whom no rule names."""
+    """What holds for everyone whom no rule names. Required."""
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccessRule]:
         """Exceptions. With several that apply the most permissive one wins."""

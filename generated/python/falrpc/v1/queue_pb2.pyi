@@ -203,8 +203,8 @@ class QueueOptions(_message.Message):
     are waiting. (`fal_max_queue_length`)
     """
     webhook_url: _builtins.str
-    """Where fal posts the outcome, an absolute https URL. fal calls it, not this server.
-    (`fal_webhook`)
+    """Where fal posts the outcome: an absolute https URL at a public host, at most 2,048 characters.
+    fal calls it, not this server. (`fal_webhook`)
     """
     def __init__(
         self,
