@@ -409,10 +409,3 @@ async def test_abandoning(gateway: Running, fal: Fal, policy: str, attaches: boo
         while not any(line["method"] == "Subscribe" for line in gateway.logged("call.finished")):
             await asyncio.sleep(0.01)
     assert bool(fal.received(operation="cancel")) == cancels
-
-
-async def test_every_accepted_id_is_logged(gateway: Running) -> None:
-    """The id of a submission is logged as request.accepted before it is passed on."""
-    handle = await submitted(gateway, "emulator/echo")
-    [line] = gateway.logged("request.accepted")
-    assert (line["request_id"], line["endpoint_id"]) == (handle.request_id, "emulator/echo")

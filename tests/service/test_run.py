@@ -285,21 +285,6 @@ async def test_the_callers_deadline(gateway: Running, fal: Fal) -> None:
     assert min(records) < 0.1
 
 
-async def test_the_servers_own_deadline(emulator_url: str, fal: Fal) -> None:
-    """A call without a deadline ends after FALRPC_DEFAULT_DEADLINE_SECONDS, saying what became of it."""
-    async with running_gateway(emulator_url=emulator_url, default_deadline_seconds=0.3) as gateway:
-        failed = await failure_of(gateway.stub.Run(run("emulator/sleep", '{"seconds": 30}')))
-        assert (failed.code, failed.info.reason) == ("DEADLINE_EXCEEDED", "CALL_DEADLINE_EXCEEDED")
-        assert failed.delivery == "UNKNOWN"
-
-
-async def test_the_cap_of_deadlines(emulator_url: str, fal: Fal) -> None:
-    """No call takes longer than FALRPC_DEADLINE_SECONDS_MAX, whatever its deadline."""
-    async with running_gateway(emulator_url=emulator_url, deadline_seconds_max=0.3) as gateway:
-        failed = await failure_of(gateway.stub.Run(run("emulator/sleep", '{"seconds": 30}'), timeout=60))
-        assert (failed.code, failed.info.reason) == ("DEADLINE_EXCEEDED", "CALL_DEADLINE_EXCEEDED")
-
-
 async def test_the_start_timeout_follows_the_deadline(gateway: Running, fal: Fal) -> None:
     """fal is told the caller's deadline as start timeout, never below 1 s, under both header names."""
     await gateway.stub.Run(run("emulator/echo"), timeout=40)

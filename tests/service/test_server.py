@@ -35,17 +35,17 @@ async def test_health(gateway: Running, name: str) -> None:
 
 async def test_drain(emulator_url: str, fal: Fal) -> None:
     """A drain tells NOT_SERVING first, still serves for the delay, and lets calls in flight finish."""
-    async with running_gateway(emulator_url=emulator_url, drain_delay_seconds=0.3) as gateway:
+    async with running_gateway(emulator_url=emulator_url, drain_delay_seconds=0.5) as gateway:
         watch = health_pb2_grpc.HealthStub(gateway.channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == SERVING
         in_flight = asyncio.ensure_future(
-            in_order(gateway.stub.Run(run("emulator/sleep", '{"seconds":0.6}')))
+            in_order(gateway.stub.Run(run("emulator/sleep", '{"seconds":0.8}')))
         )
         await arrived(fal, "run")
         draining = asyncio.create_task(gateway.gateway.drain())
         assert (await watch.read()).status == NOT_SERVING
         assert (await gateway.stub.Run(run("emulator/echo"))).output.json == "{}"
-        assert (await in_flight).output.json == '{"slept":0.6}'
+        assert (await in_flight).output.json == '{"slept":0.8}'
         await draining
         assert (await failure_code(gateway.stub.Run(run("emulator/echo")))) == "UNAVAILABLE"
 
