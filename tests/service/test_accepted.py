@@ -21,9 +21,9 @@ async def test_while_the_answer_is_still_coming(gateway: Running, fal: Fal, meth
     stub = gateway.stub
     calls: dict[str, Any] = {
         # Run asks for another model's stream here: an answer whose body takes for ever
-        "Run": lambda: stub.Run(run("emulator/events/stream", NO_EVENT_YET)),
-        "Stream": lambda: stub.Stream(stream("emulator/events", NO_EVENT_YET)),
-        "StreamWorkflow": lambda: stub.StreamWorkflow(replayed(end="hang")),
+        "Run": lambda: stub.Run(run("emulator/events/stream", NO_EVENT_YET), timeout=60),
+        "Stream": lambda: stub.Stream(stream("emulator/events", NO_EVENT_YET), timeout=60),
+        "StreamWorkflow": lambda: stub.StreamWorkflow(replayed(end="hang"), timeout=60),
     }
     call = calls[method]()
     async with asyncio.timeout(WAIT_SECONDS_MAX):

@@ -55,6 +55,7 @@ class Call:
         self.is_drained = False
         self._task = asyncio.current_task()
         self._sending = asyncio.Lock()
+        self._has_begun = False
         self._sent_at = 0.0
         self._heartbeats: asyncio.Task[None] | None = None
 
@@ -110,7 +111,10 @@ class Call:
 
     async def _commit(self) -> None:
         """After initial metadata neither a client library nor a proxy repeats the call."""
-        await self.context.send_initial_metadata(())
+        async with self._sending:  # a heartbeat may be first: it brings initial metadata along
+            if not self._has_begun:
+                self._has_begun = True
+                await self.context.send_initial_metadata(())
 
     def _accepted(self, request_id: str) -> None:
         self.request_id = request_id
@@ -129,6 +133,7 @@ class Call:
                     await self._write(message)
 
     async def _write(self, message: Any) -> None:
+        self._has_begun = True
         await self.context.write(message)
         self.messages += 1
         self._sent_at = asyncio.get_running_loop().time()
