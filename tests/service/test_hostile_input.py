@@ -52,6 +52,9 @@ async def test_a_message_that_is_none(gateway: Running, fal: Fal, method: str, m
             await gateway.channel.stream_unary(path)(iter([b"\xff" + message]))
     failed = unpacked(caught.value)
     assert (failed.code, failed.fields, failed.delivery) == ("INVALID_ARGUMENT", ["request"], "NOT_SENT")
+    async with asyncio.timeout(20):  # the line follows the status
+        while not gateway.logged("call.finished"):
+            await asyncio.sleep(0.001)
     assert gateway.logged("call.finished")[-1]["code"] == "INVALID_ARGUMENT"
     assert fal.received() == []
 

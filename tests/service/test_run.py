@@ -278,6 +278,9 @@ async def test_the_callers_deadline(gateway: Running, fal: Fal) -> None:
         record = await closed(fal, "run")
         assert record["outcome"] == "client_closed"
         closings.append(record["closed_at"] - deadline)
+        async with asyncio.timeout(20):  # the line follows the status
+            while len(gateway.logged("call.finished")) < len(closings):
+                await asyncio.sleep(0.001)
         line = gateway.logged("call.finished")[-1]
         assert line["code"] == "DEADLINE_EXCEEDED"
         records.append(datetime.datetime.fromisoformat(line["timestamp"]).timestamp() - deadline)
