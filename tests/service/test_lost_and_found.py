@@ -94,7 +94,7 @@ async def test_an_outage_that_lasts(emulator_url: str, fal: Fal) -> None:
         started = time.monotonic()
         call = gateway.stub.Subscribe(v1.SubscribeRequest(submit=request("emulator/cancellable")))
         messages, failed = await messages_and_failure(call)
-        assert time.monotonic() - started >= 0.5
+        assert 0.5 <= time.monotonic() - started < 20
         assert (failed.code, failed.info.reason, failed.delivery) == (
             "UNKNOWN",
             "OUTCOME_UNKNOWN",
