@@ -20,8 +20,9 @@ NOBODY = "http://127.0.0.1:9"  # a proxy that must not be used
 class Emulator:
     """A running emulator and a client of it with a key."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, https_url: str = "") -> None:
         self.url = url
+        self.https_url = https_url
         self.http = httpx.Client(base_url=url, headers=AUTHORIZATION, trust_env=False, timeout=20)
 
     def run(self, endpoint: str, given: Any = None, **options: Any) -> httpx.Response:
@@ -110,7 +111,7 @@ def running_emulator(*options: str) -> Iterator[tuple[Emulator, "subprocess.Pope
         try:
             line = process.stdout.readline()
             assert line.startswith("listening "), line
-            emulator = Emulator(line.split()[1])
+            emulator = Emulator(*line.split()[1:])
             with emulator.http:
                 yield emulator, process
                 process.terminate()

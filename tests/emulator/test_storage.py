@@ -1,6 +1,7 @@
-"""Uploads, downloads, and files from elsewhere (§10.6)."""
+"""Stored files: their names, how long they live, who may read them; files from elsewhere (§10.6-10.9)."""
 
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 
@@ -8,7 +9,9 @@ import pytest
 from tests.emulator.running import NOBODY, Emulator
 
 from falrpc_server.emulator import storage
-from falrpc_server.emulator.storage import Storage
+from falrpc_server.emulator.clock import Clock
+from falrpc_server.emulator.ids import Ids
+from falrpc_server.emulator.storage import File, Lifecycle, Storage
 
 LIMIT = 64 * 1024 * 1024
 PIXEL = bytes.fromhex(
@@ -62,44 +65,6 @@ def test_escapes_in_a_url_may_differ(emulator: Emulator) -> None:
     assert emulator.http.get(urls["file_url"]).content == PIXEL
 
 
-def test_an_upload_url_works_once_and_for_its_file(emulator: Emulator) -> None:
-    """The signature must be there, belong to the path, and be fresh."""
-    one, two = emulator.initiate(), emulator.initiate()
-    signature = two["upload_url"].partition("?")[2]
-    headers = {"content-type": "image/png"}
-    for url in (one["file_url"], f"{one['file_url']}?signature=x", f"{one['file_url']}?{signature}"):
-        assert emulator.http.put(url, content=b"x", headers=headers).status_code == 403
-    assert emulator.http.get(one["file_url"]).status_code == 404
-    assert emulator.http.put(one["upload_url"], content=b"x", headers=headers).status_code == 200
-    assert emulator.http.put(one["upload_url"], content=b"x", headers=headers).status_code == 403
-
-
-def test_an_upload_needs_its_type_and_a_length(emulator: Emulator) -> None:
-    """Another content type is refused, and so is a body of unknown length."""
-    url = emulator.initiate()["upload_url"]
-    assert emulator.http.put(url, content=b"x", headers={"content-type": "text/plain"}).status_code == 403
-    assert emulator.http.put(url, content=b"x").status_code == 403
-    chunked = emulator.http.put(url, content=iter([b"x"]), headers={"content-type": "image/png"})
-    assert chunked.status_code == 411
-
-
-@pytest.mark.parametrize(
-    ("query", "body", "status"),
-    [
-        ("storage_type=gcs", "{}", 400),
-        ("", "{}", 400),
-        ("storage_type=fal-cdn-v3", "[]", 422),
-        ("storage_type=fal-cdn-v3", "{", 422),
-        ("storage_type=fal-cdn-v3", "\ud800", 422),
-        ("storage_type=fal-cdn-v3", '{"file_name":"\\ud800","content_type":3}', 200),
-    ],
-)
-def test_initiate(emulator: Emulator, query: str, body: str, status: int) -> None:
-    """An upload starts with a JSON object and fal's CDN as the place."""
-    content = body.encode("utf-8", "surrogatepass")
-    assert emulator.http.post(f"/rest/storage/upload/initiate?{query}", content=content).status_code == status
-
-
 def test_a_file_from_elsewhere(emulator: Emulator, elsewhere: str) -> None:
     """A model reads its input from any host, and asks no proxy of the environment."""
     given = {"image_url": f"{elsewhere}/a.png", "upscale_factor": 1}
@@ -134,10 +99,172 @@ def test_files_that_cannot_be_had(emulator: Emulator, elsewhere: str, url: str) 
     assert (answer.status_code, answer.json()["detail"][0]["type"]) == (422, "file_download_error")
 
 
+def stored(**options: int) -> tuple[Storage, Clock]:
+    """An empty storage with a clock that stands nearly still."""
+    clock = Clock(1e-6)
+    return Storage(clock, Ids(**options)), clock
+
+
+def own_url(path: str) -> str:
+    """A URL of a stored file."""
+    return f"https://v3.fal.media/{path}"
+
+
 def test_the_oldest_files_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Storage keeps as many bytes as it may, the newest ones."""
     monkeypatch.setattr(storage, "FILES_BYTES_MAX", 100)
-    files = Storage()
-    files.base = "http://emulator/cdn"
-    urls = [files.add("a", "text/plain", bytes(40)) for _ in range(3)]
-    assert [files.by_url(url) is not None for url in urls] == [False, True, True]
+    files, _ = stored()
+    paths = [files.add("a", "text/plain", bytes(40)) for _ in range(3)]
+    assert [files.by_url(own_url(path), "") is not None for path in paths] == [False, True, True]
+
+
+def test_a_replaced_file_no_longer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored at a path again takes the room of the new bytes only."""
+    monkeypatch.setattr(storage, "FILES_BYTES_MAX", 100)
+    files, _ = stored()
+    path = files.add("a", "text/plain", bytes(60))
+    for _ in range(3):
+        files.keep(path, File("a", "text/plain", bytes(40)))
+    other = files.add("b", "text/plain", bytes(60))
+    assert [len(files.get(each, []).body) for each in (path, other)] == [40, 60]
+
+
+def test_a_seed_makes_paths_the_same() -> None:
+    """Two storages with the same seed give the same paths, and another seed others."""
+    one, two, three = (stored(seed=seed)[0].add("a b.png", "image/png", b"") for seed in (1, 1, 2))
+    assert one == two != three
+    assert one.startswith("files/b/")
+    assert one.endswith("/a%20b.png")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("https://v3.fal.media/{path}", id="v3"),
+        pytest.param("http://v3b.fal.media:80/{path}?identity=x#y", id="v3b with query"),
+        pytest.param("http://127.0.0.1:9/cdn/{path}", id="below the emulator"),
+    ],
+)
+def test_a_file_is_known_by_any_of_our_hosts(url: str) -> None:
+    """A model finds a stored file by its path, whatever name of ours is in the URL."""
+    files, _ = stored()
+    path = files.add("a (1).png", "image/png", PIXEL)
+    assert files.by_url(url.format(path=path), "") == File("a (1).png", "image/png", PIXEL)
+    assert files.by_url(url.format(path="files/b/none/a.png"), "") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "content_type", "data"),
+    [
+        ("data:image/png;base64,AAEC", "image/png", b"\0\1\2"),
+        ("data:image/png;base64,AAE%3D", "image/png", b"\0\1"),
+        ("data:text/css;charset=utf-8,a%20b", "text/css", b"a b"),
+        ("data:,x", "text/plain", b"x"),
+    ],
+)
+def test_a_data_uri_is_a_file(url: str, content_type: str, data: bytes) -> None:
+    """Data URIs are read with and without base64, and are text unless they say otherwise."""
+    assert stored()[0].by_url(url, "") == File("data", content_type, data)
+
+
+@pytest.mark.parametrize(
+    "url", ["data:image/png;base64,???", "data:,\ud800", "data:a;base64,é", "file:///a", ""]
+)
+def test_what_is_no_file(url: str) -> None:
+    """A broken data URI or another's URL is no file, and no exception."""
+    assert stored()[0].by_url(url, "") is None
+
+
+def test_a_type_that_no_header_can_hold() -> None:
+    """A file whose type has line ends is still downloaded, as bytes of no known type."""
+    files, _ = stored()
+    answer = files.get(files.add("a", "text/plain\r\nx: y", b"x"), [])
+    assert answer.headers == {"content-type": "application/octet-stream"}
+
+
+async def test_a_file_expires() -> None:
+    """After its lifetime a file is gone for everybody, its owner included, and for models."""
+    files, clock = stored()
+    path = files.add("a", "text/plain", b"x", Lifecycle(60), "me")
+    kept = files.add("b", "text/plain", b"x")
+    clock.advance(59)
+    assert (files.get(path, []).status, files.by_url(own_url(path), "") is None) == (200, False)
+    clock.advance(1)
+    assert (files.get(path, ["me"]).status, files.by_url(own_url(path), "me")) == (404, None)
+    assert files.get(kept, []).status == 200
+
+
+RULES = (("friend", "allow"), ("foe", "hide"), ("guest", "forbid"))
+
+
+@pytest.mark.parametrize(
+    ("default", "users", "status"),
+    [
+        ("allow", [], 200),
+        ("forbid", [], 403),
+        ("hide", [], 404),
+        ("hide", ["owner"], 200),
+        ("forbid", ["stranger"], 403),
+        ("forbid", ["friend"], 200),
+        ("allow", ["foe"], 404),
+        ("allow", ["guest"], 403),
+        pytest.param("hide", ["foe", "guest"], 403, id="forbid beats hide"),
+        pytest.param("hide", ["guest", "friend", "foe"], 200, id="allow beats both"),
+        pytest.param("allow", ["foe", "stranger"], 200, id="the default is one identity's decision"),
+        pytest.param("hide", ["foe", "owner"], 200, id="the owner among others"),
+    ],
+)
+def test_who_may_read(default: str, users: list[str], status: int) -> None:
+    """Rules and default decide, the owner may always, and of several identities the best one counts (§10.8)."""
+    files, _ = stored()
+    path = files.add("a", "text/plain", b"x", Lifecycle(None, default, RULES), "owner")
+    assert files.get(path, users).status == status
+    if len(users) < 2:
+        file = files.by_url(own_url(path), "".join(users))
+        assert (file is not None) == (status == 200)
+
+
+def test_nobodys_file_has_no_owner() -> None:
+    """An anonymous reader is not taken for the owner of a file without one."""
+    files, _ = stored()
+    path = files.add("a", "text/plain", b"x", Lifecycle(default="forbid"))
+    assert (files.get(path, [""]).status, files.get(path, []).status) == (403, 403)
+
+
+@pytest.mark.parametrize("header", ["x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"])
+def test_a_lifecycle_has_two_names(header: str) -> None:
+    """Both headers mean the same (§10.3)."""
+    acl = {"default": "hide", "rules": [{"user": "friend", "decision": "allow"}]}
+    text = json.dumps({"expiration_duration_seconds": 3600, "initial_acl": acl})
+    assert Lifecycle.read({header: text}) == Lifecycle(3600.0, "hide", (("friend", "allow"),))
+
+
+def test_the_shorter_name_wins() -> None:
+    """With both headers, the one for uploads counts."""
+    headers = {
+        "x-fal-object-lifecycle-preference": '{"expiration_duration_seconds": 1}',
+        "x-fal-object-lifecycle": '{"expiration_duration_seconds": 2}',
+    }
+    assert Lifecycle.read(headers) == Lifecycle(2.0)
+    assert Lifecycle.read({}) == Lifecycle()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "[" * 100_000,
+        *[f'{{"expiration_duration_seconds": {bad}}}' for bad in ("0", "null", "-1", '"60"', "true", "NaN")],
+        f'{{"expiration_duration_seconds": 1{"0" * 400}}}',
+        '{"initial_acl": 3}',
+        '{"initial_acl": {"default": "maybe", "rules": 3}}',
+        '{"initial_acl": {"default": ["hide"], "rules": [3, {}, {"user": 3, "decision": "hide"}]}}',
+        '{"initial_acl": {"rules": [{"user": "a", "decision": "maybe"}, {"user": "", "decision": "hide"}]}}',
+    ],
+)
+def test_a_malformed_lifecycle_has_no_effect(text: str) -> None:
+    """0 and null are no expiry (§10.8), and what is malformed or unknown is ignored."""
+    assert Lifecycle.read({"x-fal-object-lifecycle": text}) == Lifecycle()

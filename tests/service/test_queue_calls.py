@@ -194,7 +194,7 @@ async def test_the_log_window(gateway: Running) -> None:
         pytest.param(
             '{"error_type":"client_cancelled"}', CANCELLED, "client_cancelled", id="fal says cancelled"
         ),
-        pytest.param("{}", UNSPECIFIED, "", id="a failed model of which fal says nothing"),
+        pytest.param("{}", FAILED, "", id="fal says failed, not why"),
     ],
 )
 async def test_status_never_says_succeeded(
@@ -208,6 +208,15 @@ async def test_status_never_says_succeeded(
     finished = await submitted(gateway, "emulator/echo")
     await gateway.stub.Result(waiting(finished))
     status = (await gateway.stub.Status(v1.StatusRequest(handle=finished))).status
+    assert (status.state, status.outcome) == (COMPLETED, UNSPECIFIED)
+
+
+async def test_a_status_that_says_nothing_of_the_outcome(gateway: Running, fal: Fal) -> None:
+    """A failed model whose status has no error, as some apps' do, is not called a success."""
+    handle = await submitted(gateway, "emulator/fail")
+    await failure_of(gateway.stub.Result(waiting(handle)))
+    fal.will("answer", operation="status", status=200, body='{"status":"COMPLETED","logs":null,"metrics":{}}')
+    status = (await gateway.stub.Status(v1.StatusRequest(handle=handle))).status
     assert (status.state, status.outcome) == (COMPLETED, UNSPECIFIED)
 
 

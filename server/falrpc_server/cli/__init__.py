@@ -11,7 +11,13 @@ from typing import Annotated
 
 import typer
 
-from falrpc_server.cli import call_commands, server_commands, stream_commands, upload_command
+from falrpc_server.cli import (
+    call_commands,
+    emulator_command,
+    server_commands,
+    stream_commands,
+    upload_command,
+)
 from falrpc_server.cli.options import EXIT_CODES
 
 __all__ = ["app", "main"]
@@ -26,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback with local variables would print keys and prompts
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _commands in (server_commands, call_commands, stream_commands, upload_command):
+for _commands in (server_commands, emulator_command, call_commands, stream_commands, upload_command):
     _commands.register(app)
 
 

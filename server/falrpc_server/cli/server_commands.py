@@ -1,4 +1,4 @@
-"""Commands that run or look at a server: serve, emulator, demo, check-config, healthcheck."""
+"""Commands that run or look at a server: serve, demo, check-config, healthcheck."""
 
 import os
 import sys
@@ -25,7 +25,6 @@ ConfigFile = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the commands to `app`."""
     app.command()(serve)
-    app.command()(emulator)
     app.command()(demo)
     app.command(epilog="Exit codes: 0 the settings are good; 2 they are not.")(check_config)
     app.command(epilog="Exit codes: 0 it is SERVING; 1 it is not.")(take_groups(healthcheck))
@@ -39,30 +38,6 @@ def serve(config_file: ConfigFile = None) -> None:
     from falrpc_server import app
 
     raise typer.Exit(app.serve(_load(config_file)))
-
-
-def emulator(
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8088,
-    speed: Annotated[float, typer.Option(min=0.001, help="2 makes the models twice as fast.")] = 1.0,
-    keepalive_seconds: Annotated[
-        float, typer.Option(min=0.001, help="How often a silent stream gets a comment.")
-    ] = 15.0,
-    key: Annotated[
-        str | None,
-        typer.Option(metavar="ID:SECRET", help="The only fal key that it accepts; any by default."),
-    ] = None,
-) -> None:
-    """Run an HTTP server that behaves like fal.ai, for trials and tests without a key."""
-    from falrpc_server import emulator as fal
-
-    def announce(url: str) -> None:
-        print(f"listening {url}\n\nTo point a gateway at it:", flush=True)
-        print(
-            f"  export FALRPC_EMULATOR_URL={url}\n  export FAL_KEY={key or 'any-id:any-secret'}", flush=True
-        )
-
-    fal.serve(fal.Options(host, port, speed, keepalive_seconds, key), announce)
 
 
 def demo(

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "EVENTS",
     "Answer",
     "AppError",
+    "CutHere",
     "EventStream",
     "Raw",
     "detail",
     "dump",
+    "encoded",
     "header_problem",
     "json_answer",
-    "request_error",
     "sse",
     "unknown_path",
 ]
@@ -24,6 +26,10 @@ __all__ = [
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
+
+
+EVENTS = {"content-type": "text/event-stream", "cache-control": "no-store"}
+"""Headers of an event stream."""
 
 
 class Raw(str):
@@ -47,7 +53,20 @@ class EventStream:
     """
 
     pieces: AsyncIterator[bytes]
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=lambda: EVENTS)
+    status: int = 200
+
+
+class CutHere(Exception):
+    """Breaks the connection in the middle of a body.
+
+    Attributes:
+        resets: Whether by RST, which may overtake what was sent, or by an early FIN behind it.
+    """
+
+    def __init__(self, *, resets: bool) -> None:
+        super().__init__()
+        self.resets = resets
 
 
 class AppError(Exception):
@@ -89,36 +108,6 @@ def unknown_path(path: str) -> Answer:
     return detail(404, f"Path {path} not found", {"x-fal-billable-units": "0"})
 
 
-REQUEST_ERRORS: dict[str, tuple[int, str]] = {
-    "request_timeout": (504, "Request timed out"),
-    "startup_timeout": (504, "Runner did not start in time"),
-    "runner_scheduling_failure": (503, "Failed to schedule a runner"),
-    "runner_connection_timeout": (503, "Connecting to the runner timed out"),
-    "runner_disconnected": (503, "Runner disconnected"),
-    "runner_connection_refused": (503, "Runner refused the connection"),
-    "runner_connection_error": (503, "Connection to the runner failed"),
-    "runner_incomplete_response": (502, "Runner's response was incomplete"),
-    "runner_server_error": (500, "Runner failed"),
-    "internal_error": (500, "Internal error"),
-    "client_disconnected": (499, "Client disconnected"),
-    "client_cancelled": (499, "Request was cancelled"),
-    "bad_request": (400, "Bad request"),
-    "concurrent_requests_limit": (429, "Too many concurrent requests"),
-}
-_NEEDS_RETRY = frozenset({500, 502, 503, 504, 429})
-
-
-def request_error(error_type: str, text: str = "", headers: Mapping[str, str] | None = None) -> Answer:
-    """A request error of §12.1: the type in body and header."""
-    status, standard = REQUEST_ERRORS[error_type]
-    hint = {"x-fal-needs-retry": "1"} if status in _NEEDS_RETRY else {}
-    return json_answer(
-        {"detail": text or standard, "error_type": error_type},
-        status,
-        {"x-fal-error-type": error_type, **hint, **(headers or {})},
-    )
-
-
 def sse(data: str) -> bytes:
     """One server-sent event: one data line, but text of several lines needs several (§8.4)."""
     lines = "".join(f"data: {line}\n" for line in _LINE_END.split(data))
@@ -135,3 +124,8 @@ def header_problem(headers: Any) -> str | None:
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             return f"the value of header {name[:40]!r} must be text of printable Latin-1 characters"
     return None
+
+
+def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI wants them."""
+    return [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]

@@ -3,7 +3,9 @@
 import hashlib
 import itertools
 import time
+import traceback
 from collections import Counter, deque
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +19,7 @@ class Record:
     """One request. Times are Unix seconds.
 
     Attributes:
+        scenario: The act of the scenario that it fell under.
         outcome: `open`, `answered`, `client_closed` (the client went away first) or `cut` (a scenario
             broke the connection).
         closed_at: When the answer was complete or the connection gone.
@@ -32,6 +35,7 @@ class Record:
     body_bytes: int = 0
     body_sha256: str = ""
     status: int | None = None
+    scenario: str = ""
     outcome: str = "open"
     closed_at: float | None = None
 
@@ -43,11 +47,18 @@ class Record:
 
 @dataclass(slots=True)
 class Evidence:
-    """All requests but those to the emulator's own endpoints."""
+    """All requests but those to the emulator's own endpoints.
 
+    Attributes:
+        connections: Those that are open.
+        internal_errors: How often the emulator itself made a mistake.
+    """
+
+    connections: Collection[object] = ()
     records: deque[Record] = field(default_factory=lambda: deque(maxlen=RECORDS_MAX))
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     open_requests: int = 0
+    internal_errors: int = 0
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def begin(self, operation: str, method: str, path: str, endpoint: str, headers: dict[str, str]) -> Record:
@@ -71,7 +82,7 @@ class Evidence:
         self.counts.clear()
 
     def report(self, query: dict[str, str]) -> dict[str, Any]:
-        """The records, all or those of an `operation` or `endpoint`, and the counters."""
+        """The records, all or those of an `operation` or `endpoint`, counts, and what came more than once."""
         chosen = [
             asdict(record)
             for record in self.records
@@ -79,4 +90,28 @@ class Evidence:
             and query.get("endpoint") in (None, record.endpoint)
         ]
         counts = [{"operation": o, "endpoint": e, "count": n} for (o, e), n in sorted(self.counts.items())]
-        return {"requests": chosen, "counts": counts, "open_requests": self.open_requests}
+        bodies = Counter((r["operation"], r["endpoint"], r["body_sha256"]) for r in chosen if r["body_bytes"])
+        return {
+            "requests": chosen,
+            "counts": counts,
+            "repeated": [
+                {"operation": o, "endpoint": e, "body_sha256": sha256, "count": n}
+                for (o, e, sha256), n in bodies.items()
+                if n > 1
+            ],
+            "open_requests": self.open_requests,
+            "open_connections": len(self.connections),
+        }
+
+    def mistake(self) -> None:
+        """Tells on stderr of the exception that is being handled: it is the emulator's own."""
+        self.internal_errors += 1
+        traceback.print_exc()
+
+    def health(self) -> dict[str, int]:
+        """What is open now, and what went wrong."""
+        return {
+            "open_requests": self.open_requests,
+            "open_connections": len(self.connections),
+            "internal_errors": self.internal_errors,
+        }

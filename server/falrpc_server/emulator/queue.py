@@ -1,154 +1,121 @@
-"""fal's queue (docs/fal-http-api.md §7): requests that wait, run and end, as time goes by."""
+"""fal's queue (docs/fal-http-api.md §7): requests that wait, run, are tried again and end."""
 
 import asyncio
 import contextlib
-import datetime
-import math
 import re
-import time
-import traceback
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-from falrpc_server.emulator.answers import Answer, AppError, detail, json_answer, request_error, sse
-from falrpc_server.emulator.work import Model
+from falrpc_server.emulator.answers import Answer, AppError, json_answer, sse
+from falrpc_server.emulator.clock import Clock
+from falrpc_server.emulator.failures import FAILURES, request_error
+from falrpc_server.emulator.ids import Ids
+from falrpc_server.emulator.queue_requests import POSITION_AT_SUBMIT, QueueRequest
+from falrpc_server.emulator.scenarios import QueueDelay
+from falrpc_server.emulator.slots import Slots
+from falrpc_server.emulator.webhooks import Delivery, Webhooks
 
-__all__ = ["Queue", "QueueRequest", "StartTimeout"]
+__all__ = ["Queue"]
 
 REQUESTS_MAX = 20_000
 STORED_BYTES_MAX = 1024 * 1024 * 1024  # of inputs and answers
-POSITION_AT_SUBMIT = 2
+ATTEMPTS_MAX = 10  # §7.1
+RETRY_SECONDS = 0.5
 
-Perform = Callable[["QueueRequest"], Awaitable[Answer]]
-
-
-@dataclass(slots=True)
-class QueueRequest:
-    """One request in the queue."""
-
-    request_id: str
-    model: Model
-    base_url: str
-    body: bytes
-    start_timeout_seconds: float | None
-    created: float = field(default_factory=time.monotonic)
-    state: str = "IN_QUEUE"
-    position: int = POSITION_AT_SUBMIT
-    answer: Answer | None = None
-    error: str = ""
-    error_type: str = ""
-    inference_seconds: float | None = None
-    logs: list[dict[str, str]] = field(default_factory=list)
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-
-    def touch(self) -> None:
-        """Wakes whoever watches."""
-        self.changed.set()
-        self.changed = asyncio.Event()
-
-    def log(self, text: str, later: float) -> None:
-        """Adds a log line, now or later."""
-        now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=later)
-        line = {"timestamp": now.isoformat(), "level": "INFO", "source": "USER", "message": text}
-
-        def add() -> None:
-            self.logs.append(line)
-            self.touch()
-
-        if later:
-            asyncio.get_running_loop().call_later(later, add)
-        else:
-            add()
-
-    def status(self, logs: list[dict[str, str]] | None) -> dict[str, Any]:
-        """The status body (§7.3): `logs` is null unless asked for, absent while IN_QUEUE is not told."""
-        url = f"{self.base_url}/requests/{self.request_id}"
-        body: dict[str, Any] = {
-            "status": self.state,
-            "request_id": self.request_id,
-            "response_url": url,
-            "status_url": f"{url}/status",
-            "cancel_url": f"{url}/cancel",
-        }
-        if self.state == "IN_QUEUE":
-            body["queue_position"] = self.position
-        body["logs"] = logs
-        body["metrics"] = {}
-        if self.state == "COMPLETED" and self.inference_seconds is not None:
-            body["metrics"] = {"inference_time": round(self.inference_seconds, 6)}
-        if self.error_type:
-            body["error"], body["error_type"] = self.error, self.error_type
-        return body
-
-
-class StartTimeout:
-    """The start timeout headers (§4): the newer name wins; a bad value is a bad request."""
-
-    @staticmethod
-    def read(headers: dict[str, str]) -> float | None:
-        """Returns seconds, None when there is no such header. Raises AppError."""
-        value = headers.get("x-fal-request-start-timeout", headers.get("x-fal-request-timeout"))
-        if value is None:
-            return None
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
-        if not 0.1 < seconds < math.inf:
-            raise AppError(request_error("bad_request", f"Invalid request timeout: {value[:40]}"))
-        return seconds
+_DISTURBED = frozenset(  # request errors after which fal tries again, whatever their status (§7.1)
+    {
+        "runner_scheduling_failure",
+        "runner_connection_timeout",
+        "runner_disconnected",
+        "runner_connection_refused",
+        "runner_connection_error",
+        "runner_incomplete_response",
+        "request_timeout",
+        "startup_timeout",
+    }
+)
 
 
 class Queue:
-    """All requests. `perform` runs a request's model."""
+    """All requests. `perform` runs a request's model once, `mistake` is told of exceptions of our own."""
 
-    def __init__(self, perform: Perform, speed: float, keepalive_seconds: float) -> None:
+    def __init__(
+        self,
+        perform: Callable[[QueueRequest], Awaitable[Answer]],
+        mistake: Callable[[], None],
+        clock: Clock,
+        ids: Ids,
+        slots: Slots,
+        webhooks: Webhooks,
+        keepalive_seconds: float,
+    ) -> None:
         self._perform = perform
-        self._speed = speed
+        self._mistake = mistake
+        self._clock = clock
+        self._ids = ids
+        self._slots = slots
+        self._webhooks = webhooks
         self._keepalive_seconds = keepalive_seconds
         self._requests: dict[str, QueueRequest] = {}
         self._stored_bytes = 0
 
     def get(self, request_id: str) -> QueueRequest | None:
         """A request, None when it is not known (any more)."""
-        return self._requests.get(request_id)
+        request = self._requests.get(request_id)
+        if request and request.answer:
+            age = self._clock.now() - request.completed_at
+            if age > request.expires_after_seconds:
+                self._forget(request_id)
+                return None
+        return request
 
-    def submit(
-        self, model: Model, base_url: str, body: bytes, headers: dict[str, str], query: dict[str, str]
-    ) -> Answer:
+    def listed(self) -> list[dict[str, Any]]:
+        """All requests, for evidence."""
+        return [
+            {
+                "request_id": request.request_id,
+                "gateway_request_id": request.gateway_request_id,
+                "endpoint": request.model.endpoint_id,
+                "state": request.state,
+                "attempts": request.attempts,
+                "cancelled": request.cancelled.is_set(),
+                "status": request.answer.status if request.answer else None,
+            }
+            for request in self._requests.values()
+        ]
+
+    def submit(self, request: QueueRequest, delay: QueueDelay | None) -> Answer:
         """Accepts a request. The input is not looked at (§7.2). Raises AppError."""
-        timeout = StartTimeout.read(headers)
-        limit = query.get("fal_max_queue_length")
+        limit = request.incoming.query.get("fal_max_queue_length")
         if limit is not None:
             if not re.fullmatch(r"[0-9]{1,9}", limit):
                 raise AppError(request_error("bad_request", "Invalid fal_max_queue_length"))
             waiting = sum(
-                request.state == "IN_QUEUE" and request.base_url == base_url
-                for request in self._requests.values()
+                other.state == "IN_QUEUE" and other.base_url == request.base_url
+                for other in self._requests.values()
             )
             if waiting > int(limit):
-                return json_answer({"detail": "Queue is too long"}, 429, {"x-fal-needs-retry": "1"})
-        request = QueueRequest(str(uuid.uuid4()), model, base_url, body, timeout)
+                return FAILURES["queue_too_long"]
+        request.gateway_request_id = request.request_id
+        request.position = delay.position if delay else POSITION_AT_SUBMIT
         self._requests[request.request_id] = request
-        self._stored_bytes += len(body)
+        self._stored_bytes += len(request.incoming.body)
         while len(self._requests) > REQUESTS_MAX or self._stored_bytes > STORED_BYTES_MAX:
             self._forget(next(iter(self._requests)))
-        request.task = asyncio.create_task(self._live(request))
+        request.task = asyncio.create_task(self._live(request, delay))
         return json_answer(request.status(None), headers={"x-fal-request-id": request.request_id})
 
     async def close(self) -> None:
         """Ends all requests."""
+        tasks = [request.task for request in self._requests.values() if request.task]
         for request_id in list(self._requests):
             self._forget(request_id)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def cancel(self, request: QueueRequest) -> Answer:
         """Cancels a request (§7.7)."""
         if request.state == "COMPLETED":
-            return json_answer({"status": "ALREADY_COMPLETED"}, 400)
+            return FAILURES["already_completed"]
         request.cancelled.set()
         if request.state == "IN_PROGRESS":
             return json_answer({"status": "CANCELLATION_REQUESTED"}, 202)
@@ -156,12 +123,6 @@ class Queue:
             request.task.cancel()
         self._complete(request, request_error("client_cancelled"))
         return json_answer({"status": "OK"})
-
-    def result(self, request: QueueRequest) -> Answer:
-        """The outcome of a request (§7.6)."""
-        if request.answer is None:
-            return json_answer({"detail": "Request is still in progress"}, 400)
-        return request.answer
 
     async def events(self, request: QueueRequest, with_logs: bool) -> AsyncIterator[bytes]:
         """The status stream (§7.5): each change, new log lines only, comments meanwhile."""
@@ -184,47 +145,79 @@ class Queue:
                 except TimeoutError:
                     yield b": keepalive\n\n"
 
-    async def _live(self, request: QueueRequest) -> None:
-        if not await self._wait_turn(request):
-            expired = {"x-fal-request-timeout-type": "user"}
-            self._complete(request, request_error("startup_timeout", "Request timed out", expired))
-            return
+    async def _live(self, request: QueueRequest, delay: QueueDelay | None) -> None:
+        """A request's way through the queue, attempt by attempt."""
+        started = asyncio.get_running_loop().time()
+        deadline = None if request.start_timeout_seconds is None else started + request.start_timeout_seconds
+        seconds = request.model.queue_seconds
+        if delay and delay.delay_seconds is not None:
+            seconds = delay.delay_seconds
+        while True:
+            if not await self._wait_turn(request, seconds, deadline):
+                self._complete(request, FAILURES["user_start_timeout"])
+                return
+            with self._slots.taken(request.model.endpoint_id):
+                answer = await self._attempt(request, delay)
+            is_last = request.attempts >= ATTEMPTS_MAX or request.wants_no_retry
+            if is_last or request.cancelled.is_set() or not _is_tried_again(answer):
+                self._complete(request, answer)
+                return
+            request.gateway_request_id = self._ids.uuid()
+            request.state, request.position, seconds = "IN_QUEUE", 0, RETRY_SECONDS
+
+    async def _attempt(self, request: QueueRequest, delay: QueueDelay | None) -> Answer:
+        request.attempts += 1
         request.state = "IN_PROGRESS"
         request.touch()
-        started = time.monotonic()
+        started = self._clock.now()
         try:
-            answer = await self._perform(request)
+            if delay and request.attempts <= delay.retries:
+                return request_error(delay.error_type)
+            return await self._perform(request)
         except AppError as error:
-            answer = error.answer
+            return error.answer
         except Exception:  # our own mistake: told, and no request stays IN_PROGRESS for ever
-            traceback.print_exc()
-            answer = detail(500, "Internal Server Error")
-        request.inference_seconds = time.monotonic() - started
-        self._complete(request, answer)
+            self._mistake()
+            return FAILURES["unhandled_exception"]
+        finally:
+            request.inference_seconds = self._clock.real(self._clock.now() - started)
 
-    async def _wait_turn(self, request: QueueRequest) -> bool:
+    async def _wait_turn(self, request: QueueRequest, seconds: float, deadline: float | None) -> bool:
         """Moves a request to the head of the queue. Returns whether it got there in time."""
-        step = request.model.queue_seconds / self._speed / (POSITION_AT_SUBMIT + 1)
+        step, due = seconds / (request.position + 1), self._clock.now()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(request.start_timeout_seconds):
-                for position in range(POSITION_AT_SUBMIT, -1, -1):
-                    request.position = position
+            async with asyncio.timeout_at(deadline):
+                while True:
                     request.touch()
-                    await asyncio.sleep(step)
+                    due += step
+                    await self._clock.sleep(max(0.0, due - self._clock.now()))
+                    if request.position == 0:
+                        break
+                    request.position -= 1
+                await self._slots.free(request.model.endpoint_id)
                 return True
         return False
 
     def _complete(self, request: QueueRequest, answer: Answer) -> None:
-        if request.answer is None:
-            request.answer = answer
-            self._stored_bytes += len(answer.body) if request.request_id in self._requests else 0
-            request.error_type = answer.headers.get("x-fal-error-type", "")
-            request.error = "Request failed" if request.error_type else ""
-            request.state = "COMPLETED"
-            request.touch()
+        if request.answer is not None:
+            return
+        request.complete(answer, self._clock.now())
+        self._stored_bytes += len(answer.body) if request.request_id in self._requests else 0
+        if url := request.incoming.query.get("fal_webhook"):
+            ids = request.request_id, request.gateway_request_id
+            self._webhooks.send(url, Delivery(*ids, request.user, answer, request.result_seconds))
 
     def _forget(self, request_id: str) -> None:
         request = self._requests.pop(request_id)
-        self._stored_bytes -= len(request.body) + len(request.answer.body if request.answer else b"")
+        self._stored_bytes -= len(request.incoming.body) + len(request.answer.body if request.answer else b"")
         if request.task:
             request.task.cancel()
+
+
+def _is_tried_again(answer: Answer) -> bool:
+    """Whether fal gives a failed attempt to another runner (§7.1, §12.5)."""
+    if answer.headers.get("x-fal-request-timeout-type", "").lower() == "user":
+        return False
+    if hint := answer.headers.get("x-fal-needs-retry", "").lower():
+        return hint in ("1", "true") and (answer.status >= 500 or answer.status == 429)
+    return answer.status in (503, 504) or answer.headers.get("x-fal-error-type") in _DISTURBED

@@ -1,137 +1,284 @@
-"""Scenarios: faults as data, put in place through the admin endpoint."""
+"""Scenarios: what shall go wrong, as data. Pure; what they do to an exchange is in faults.py.
+
+A scenario is a JSON object whose `act` is the tag of one of the classes below and whose other members
+are its fields. Seconds of the network's acts are real ones, those of the queue pass with --speed.
+"""
 
 import itertools
-import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+from msgspec import Meta
 
 from falrpc_server.emulator.answers import header_problem
+from falrpc_server.emulator.failures import EDGE_STATUSES, FAILURES, REQUEST_ERRORS
+from falrpc_server.emulator.routes import OPERATIONS
 
-__all__ = ["ACTS", "OPERATIONS", "BadScenario", "Scenario", "Scenarios"]
+__all__ = ["ACTS", "BadScenario", "ConcurrencyLimit", "Scenario", "Scenarios", "read"]
 
-OPERATIONS = (
-    "run",
-    "stream",
-    "submit",
-    "status",
-    "status_stream",
-    "result",
-    "cancel",
-    "upload_initiate",
-    "upload_put",
-    "download",
-)
-ACTS = {
-    "answer": "Answers with `status`, `headers` and `body` instead.",
-    "edge_page": "Answers like fal's edge proxy: an HTML page with `status` 502, 503 or 504, no request id.",
-    "hang": "Reads the request and never answers.",
-    "slow": "Waits `seconds` before the real answer.",
-    "reset_before_body": "Resets the connection as soon as the request's head is read.",
-    "close_after_body": "Reads the whole request, then closes the connection without an answer.",
-    "cut_body": "Sends the real answer's head and `after_bytes` bytes of its body, then closes.",
-}
+WORK = "work"
+"""The operation of a model's run itself: in the queue its outcome is what is stored."""
 
-
-_INTEGERS = {
-    "times": (1, 1_000_000_000),
-    "after": (0, 1_000_000_000),
-    "status": (200, 599),
-    "after_bytes": (0, 1_000_000_000),
-}
+_Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+_Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+_Seconds = Annotated[float, Meta(ge=0, le=1_000_000_000)]
+_Status = Annotated[int, Meta(ge=200, le=599)]
 
 
 class BadScenario(ValueError):
     """The data is no scenario; the message says what would be."""
 
 
-@dataclass(slots=True)
-class Scenario:
+class Scenario(msgspec.Struct, tag_field="act", forbid_unknown_fields=True, kw_only=True):
     """What happens to some requests.
 
     Attributes:
-        operation, endpoint: Which requests; an empty endpoint means any.
-        times: How many of them; None means all.
+        operation, endpoint: Which requests; empty means any.
+        times: How many of them; null means all.
         after: How many are let through first.
     """
 
-    act: str
+    fits_work: ClassVar[bool] = False
+    choices: ClassVar[Mapping[str, Collection[Any]]] = {}
+
     operation: str = ""
     endpoint: str = ""
-    times: int | None = 1
-    after: int = 0
-    status: int = 502
-    headers: dict[str, str] | None = None
+    times: _Positive | None = 1
+    after: _Count = 0
+
+
+class Instead(Scenario, tag="answer"):
+    """Answers with `status`, `headers` and `body` instead."""
+
+    fits_work = True
+    status: _Status = 502
+    headers: dict[str, str] = {}
     body: str = ""
-    seconds: float = 1.0
-    after_bytes: int = 0
-    id: int = 0
-
-    @classmethod
-    def read(cls, data: Any) -> "Scenario":
-        """Reads a scenario. Raises BadScenario."""
-        known = {f.name for f in fields(cls)} - {"id"}
-        if not isinstance(data, dict) or not isinstance(data.get("act"), str):
-            raise BadScenario(f"act is required: one of {', '.join(ACTS)}")
-        if unknown := sorted(data.keys() - known):
-            raise BadScenario(f"unknown fields: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-        if data["act"] not in ACTS:
-            raise BadScenario(f"unknown act: there are {', '.join(ACTS)}")
-        if data.get("operation", "run") not in OPERATIONS:
-            raise BadScenario(f"unknown operation: there are {', '.join(OPERATIONS)}")
-        for name, (lowest, highest) in _INTEGERS.items():
-            number = data.get(name, lowest)
-            if name == "times" and number is None:
-                continue
-            if type(number) is not int or not lowest <= number <= highest:
-                raise BadScenario(f"{name} must be a whole number from {lowest} to {highest}")
-        seconds = data.get("seconds", 0)
-        if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
-            raise BadScenario("seconds must be a number, not negative")
-        for name in ("endpoint", "body"):
-            if not _is_text(data.get(name, "")):
-                raise BadScenario(f"{name} must be text")
-        headers = data.get("headers")
-        if headers is not None and (problem := header_problem(headers)):
-            raise BadScenario(problem)
-        return cls(**data)
 
 
-def _is_text(value: Any) -> bool:
-    """Whether it is text that UTF-8 can hold: JSON can escape half a surrogate pair."""
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+class Fail(Scenario, tag="fail"):
+    """Answers with fal's failure of the name `kind` instead, with a `Retry-After` if one is given."""
+
+    fits_work = True
+    choices = {"kind": FAILURES}
+    kind: str
+    retry_after: str | None = None
+
+
+class EdgePage(Scenario, tag="edge_page"):
+    """Answers like the proxy in front of fal: an HTML page of nginx, without a request id."""
+
+    choices = {"status": EDGE_STATUSES}
+    status: int = 502
+
+
+class HugeAnswer(Scenario, tag="huge_answer"):
+    """Answers with so many `bytes` of JSON, made as they are sent."""
+
+    bytes: Annotated[int, Meta(ge=16, le=1_000_000_000_000)]
+    status: _Status = 200
+
+
+class Hang(Scenario, tag="hang"):
+    """Reads the request and never answers."""
+
+    fits_work = True
+
+
+class Slow(Scenario, tag="slow"):
+    """Waits `seconds` before the real answer."""
+
+    fits_work = True
+    seconds: _Seconds = 1.0
+
+
+class ResetBeforeBody(Scenario, tag="reset_before_body"):
+    """Resets the connection as soon as the request's head is read."""
+
+
+class ResetAfterBody(Scenario, tag="reset_after_body"):
+    """Reads the whole request, then resets the connection."""
+
+
+class CloseAfterBody(Scenario, tag="close_after_body"):
+    """Reads the whole request, then closes the connection without an answer."""
+
+
+class CutBody(Scenario, tag="cut_body"):
+    """Sends the real answer's head and `after_bytes` bytes of its body, then closes, or resets."""
+
+    after_bytes: _Count = 0
+    resets: bool = False
+
+
+class SlowBody(Scenario, tag="slow_body"):
+    """Sends the real answer's body in pieces of `chunk_bytes`, one every `seconds`."""
+
+    chunk_bytes: _Positive = 1
+    seconds: _Seconds = 0.1
+
+
+class Headers(Scenario, tag="headers"):
+    """Sends the real answer with these `headers`; null takes one away."""
+
+    headers: dict[str, str | None]
+
+
+class CutEvent(Scenario, tag="cut_event"):
+    """Sends `after_events` events of a stream and half of the next, then closes, or resets."""
+
+    after_events: _Count = 0
+    resets: bool = False
+
+
+class TruncateLastEvent(Scenario, tag="truncate_last_event"):
+    """Ends a stream without the blank line behind its last event."""
+
+
+class RepeatEvents(Scenario, tag="repeat_events"):
+    """Sends each event of a stream `copies` times."""
+
+    copies: Annotated[int, Meta(ge=2, le=100)] = 2
+
+
+class Stall(Scenario, tag="stall"):
+    """Sends `after_events` events of a stream, then nothing more, and keeps it open."""
+
+    after_events: _Count = 0
+
+
+class NoKeepalives(Scenario, tag="no_keepalives"):
+    """Leaves the comments out of a stream that keep it alive."""
+
+
+class QueueDelay(Scenario, tag="queue"):
+    """Makes a submitted request wait `delay_seconds` from `position` on, and its first `retries` attempts
+    fail with the request error `error_type`, after which fal tries again."""
+
+    choices = {"error_type": REQUEST_ERRORS}
+    delay_seconds: _Seconds | None = None
+    position: Annotated[int, Meta(ge=0, le=10_000)] = 2
+    retries: Annotated[int, Meta(ge=0, le=100)] = 0
+    error_type: str = "runner_disconnected"
+
+
+class ConcurrencyLimit(Scenario, tag="concurrency_limit"):
+    """Lets no more than `limit` requests run at once, until scenarios are cleared: others get 429, and
+    wait in the queue."""
+
+    limit: _Count
+
+
+ACTS: dict[str, type[Scenario]] = {
+    str(cls.__struct_config__.tag): cls
+    for cls in (
+        *(Instead, Fail, EdgePage, HugeAnswer, Hang, Slow),
+        *(ResetBeforeBody, ResetAfterBody, CloseAfterBody),
+        *(CutBody, SlowBody, Headers),
+        *(CutEvent, TruncateLastEvent, RepeatEvents, Stall, NoKeepalives),
+        *(QueueDelay, ConcurrencyLimit),
+    )
+}
+_OF_THE_QUEUE = (QueueDelay, ConcurrencyLimit)
+
+
+def read(data: Any) -> list[Scenario]:
+    """Reads one scenario or a list of them. Raises BadScenario."""
+    items = data if isinstance(data, list) else [data]
+    if not items:
+        raise BadScenario("there is no scenario in the list")
+    return [_read_one(item) for item in items]
+
+
+def _read_one(data: Any) -> Scenario:
+    act = data.get("act") if isinstance(data, dict) else None
+    if not isinstance(act, str) or act not in ACTS:
+        raise BadScenario(f"act is required: one of {', '.join(ACTS)}")
+    cls = ACTS[act]
+    try:
+        scenario: Scenario = msgspec.convert(data, cls)
+    except msgspec.ValidationError as error:
+        raise BadScenario(f"{error}; the fields of {act} are {', '.join(cls.__struct_fields__)}") from None
+    allowed = ("", WORK, *OPERATIONS) if cls.fits_work else ("", *OPERATIONS)
+    if scenario.operation not in allowed:
+        raise BadScenario(f"unknown operation for {act}: there are {', '.join(allowed[1:])}")
+    for name, known in cls.choices.items():
+        if getattr(scenario, name) not in known:
+            raise BadScenario(f"unknown {name}: there are {', '.join(map(str, known))}")
+    for name in ("endpoint", "body"):
+        if not _is_text(getattr(scenario, name, "")):
+            raise BadScenario(f"{name} must be text that UTF-8 can hold")
+    given = {k: v for k, v in getattr(scenario, "headers", {}).items() if v is not None}
+    given |= {k: "" for k, v in getattr(scenario, "headers", {}).items() if v is None}
+    if isinstance(scenario, Fail) and scenario.retry_after is not None:
+        given["retry-after"] = scenario.retry_after
+    if problem := header_problem(given):
+        raise BadScenario(problem)
+    if isinstance(scenario, Headers) and "content-length" in map(str.lower, given):
+        raise BadScenario("content-length says where the answer ends: cut_body makes it wrong")
+    return scenario
+
+
+def _is_text(value: str) -> bool:
+    """Whether UTF-8 can hold it: JSON can escape half a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 class Scenarios:
     """The scenarios in place, oldest first."""
 
-    def __init__(self) -> None:
-        self._scenarios: list[Scenario] = []
+    def __init__(self, scenarios: list[Scenario] | None = None) -> None:
+        self._scenarios: dict[int, Scenario] = {}
         self._ids = itertools.count(1)
+        self.add(scenarios or [])
 
-    def add(self, scenario: Scenario) -> None:
-        """Puts a scenario in place."""
-        scenario.id = next(self._ids)
-        self._scenarios.append(scenario)
+    def add(self, scenarios: list[Scenario]) -> None:
+        """Puts scenarios in place."""
+        for scenario in scenarios:
+            self._scenarios[next(self._ids)] = scenario
 
     def clear(self) -> None:
         """Removes all."""
         self._scenarios.clear()
 
-    def listed(self) -> list[dict[str, Any]]:
+    def listed(self) -> list[Mapping[str, Any]]:
         """All that are in place."""
-        return [asdict(scenario) for scenario in self._scenarios]
+        return [{"id": id, **msgspec.to_builtins(scenario)} for id, scenario in self._scenarios.items()]
 
     def take(self, operation: str, endpoint: str) -> Scenario | None:
-        """The scenario that this request falls under; it is used up by that."""
-        for scenario in self._scenarios:
-            if scenario.operation not in ("", operation) or scenario.endpoint not in ("", endpoint):
+        """The scenario that a request falls under, or a model's run: it is used up by that."""
+        for id, scenario in self._of(operation, endpoint):
+            if isinstance(scenario, _OF_THE_QUEUE):
                 continue
-            if scenario.after > 0:
-                scenario.after -= 1
+            if scenario.operation == "" and operation == WORK:
                 continue
-            if scenario.times is not None:
-                scenario.times -= 1
-                if scenario.times <= 0:
-                    self._scenarios.remove(scenario)
-            return scenario
+            if self._use_up(id, scenario):
+                return scenario
         return None
+
+    def take_queue_delay(self, endpoint: str) -> QueueDelay | None:
+        """What a submitted request has to wait for; it is used up by that."""
+        for id, scenario in self._of("submit", endpoint):
+            if isinstance(scenario, QueueDelay) and self._use_up(id, scenario):
+                return scenario
+        return None
+
+    def concurrency_limits(self, endpoint: str) -> list[ConcurrencyLimit]:
+        """The limits that runs of an endpoint fall under."""
+        return [s for _, s in self._of("", endpoint) if isinstance(s, ConcurrencyLimit)]
+
+    def _of(self, operation: str, endpoint: str) -> Iterator[tuple[int, Scenario]]:
+        for id, scenario in list(self._scenarios.items()):
+            if scenario.operation in ("", operation) and scenario.endpoint in ("", endpoint):
+                yield id, scenario
+
+    def _use_up(self, id: int, scenario: Scenario) -> bool:
+        if scenario.after > 0:
+            scenario.after -= 1
+            return False
+        if scenario.times is not None:
+            scenario.times -= 1
+            if scenario.times <= 0:
+                del self._scenarios[id]
+        return True

@@ -1,15 +1,15 @@
-"""fal's hosts: which request is which, who may call, and what each is answered.
+"""fal: who may call, and what each request is answered. How bytes come and go is application.py's affair."""
 
-It knows models, queue and storage; how bytes come and go is server.py's affair.
-"""
-
+import asyncio
+import contextlib
 import re
-import uuid
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from falrpc_server.emulator import inputs
+from falrpc_server.emulator import faults, scenarios
 from falrpc_server.emulator.answers import (
+    EVENTS,
     Answer,
     AppError,
     EventStream,
@@ -17,154 +17,134 @@ from falrpc_server.emulator.answers import (
     json_answer,
     unknown_path,
 )
-from falrpc_server.emulator.picture_models import PICTURE_MODELS
-from falrpc_server.emulator.queue import Queue, QueueRequest, StartTimeout
-from falrpc_server.emulator.scripted_models import SCRIPTED_MODELS
-from falrpc_server.emulator.storage import Storage
-from falrpc_server.emulator.work import Downloads, Model, Work
-from falrpc_server.emulator.workflow_models import WORKFLOW_MODELS
+from falrpc_server.emulator.clock import Clock
+from falrpc_server.emulator.failures import FAILURES, request_error
+from falrpc_server.emulator.ids import Ids
+from falrpc_server.emulator.models import inputs
+from falrpc_server.emulator.models.registry import MODELS
+from falrpc_server.emulator.models.work import Downloads, Model, Work
+from falrpc_server.emulator.queue import Queue
+from falrpc_server.emulator.queue_requests import QueueRequest, start_timeout
+from falrpc_server.emulator.routes import Incoming, queue_base
+from falrpc_server.emulator.scenarios import WORK, Scenarios
+from falrpc_server.emulator.signing import Signer
+from falrpc_server.emulator.slots import Slots
+from falrpc_server.emulator.storage import Lifecycle, Storage
+from falrpc_server.emulator.uploads import Uploads
+from falrpc_server.emulator.webhooks import Webhooks
 
-__all__ = ["MODELS", "Incoming", "Service", "Target"]
+__all__ = ["Options", "Service"]
 
-MODELS: dict[str, Model] = {
-    model.endpoint_id: model for model in (*PICTURE_MODELS, *WORKFLOW_MODELS, *SCRIPTED_MODELS)
-}
-HOSTS = {
-    "fal.run": "run",
-    "queue.fal.run": "queue",
-    "rest.fal.ai": "rest",
-    "v3.fal.media": "cdn",
-    "v3b.fal.media": "cdn",
-}
-NAMESPACES = ("workflows", "comfy")
+WITHOUT_KEY = ("upload_put", "upload_part", "upload_complete", "download")  # signed or public URLs
+WITH_CDN_TOKEN = ("cdn_upload", "cdn_multipart", "cdn_part", "cdn_complete", "cdn_sign")
+WITH_KEY = ("upload_token", "upload_initiate", "upload_initiate_multipart")
+OUTPUT_LIFECYCLE = "x-fal-object-lifecycle-preference"
 
 _KEY = re.compile(r"Key ([^\s:]+):([^\s:]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What a request is: one of fal's operations on an endpoint, a queue request or a file."""
+class Options:
+    """How the emulator behaves.
 
-    operation: str
-    endpoint: str = ""
-    request_id: str = ""
-    path: str = ""
+    Attributes:
+        speed: Durations are divided by it.
+        seed: Makes ids the same in every run; None makes them random.
+        keepalive_seconds: Interval of comments on status streams (§7.5), in real seconds.
+        key: The only key that is accepted; None accepts any that is well-formed.
+        gcs_uploads: Whether uploads of the older storage type are taken (§10.5).
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A whole request."""
-
-    target: Target
-    headers: dict[str, str]
-    query: dict[str, str]
-    body: bytes
-
-
-def target_of(method: str, path: str, host: str) -> Target:
-    """Tells what a request is. One port serves all hosts: by name, or by the path's first part (§1)."""
-    role = HOSTS.get(host.partition(":")[0])
-    if role is None:
-        role, _, path = path.lstrip("/").partition("/")
-    path = path.strip("/")
-    targets = _targets(role, path)
-    if method in targets:
-        return targets[method]
-    is_known = any(t.endpoint in MODELS or t.request_id or t.path for t in targets.values())
-    return Target("wrong_method" if is_known else "unknown", path=path)
-
-
-def _targets(role: str, path: str) -> dict[str, Target]:
-    """What a path means for each method that it has; nothing when there is no such path."""
-    match role:
-        case "run" if path.endswith("/stream"):
-            return {"POST": Target("stream", path.removesuffix("/stream"))}
-        case "run":
-            return {"POST": Target("run", path)}
-        case "queue":
-            return _queue_targets(path)
-        case "rest" if path == "storage/upload/initiate":
-            return {"POST": Target("upload_initiate", path=path)}
-        case "cdn":
-            return {"PUT": Target("upload_put", path=path), "GET": Target("download", path=path)}
-    return {}
-
-
-def _queue_targets(path: str) -> dict[str, Target]:
-    """Queue URLs: with or without the endpoint's path, a trailing slash, `/response` (§3.2)."""
-    endpoint, found, rest = path.partition("/requests/")
-    if not found:
-        return {"POST": Target("submit", path)}
-    request_id, _, tail = rest.partition("/")
-    match tail:
-        case "" | "response":
-            return {"GET": Target("result", endpoint, request_id)}
-        case "status":
-            return {"GET": Target("status", endpoint, request_id)}
-        case "status/stream":
-            return {"GET": Target("status_stream", endpoint, request_id)}
-        case "cancel":
-            return {"PUT": Target("cancel", endpoint, request_id)}
-    return {}
+    speed: float = 1.0
+    seed: int | None = None
+    keepalive_seconds: float = 15.0
+    key: str | None = None
+    gcs_uploads: bool = False
 
 
 class Service:
     """fal, as far as it is emulated."""
 
-    def __init__(self, speed: float, keepalive_seconds: float, key: str | None) -> None:
-        self.base_url = ""
-        """Our own base URL, known once the server listens."""
-        self.storage = Storage()
+    def __init__(self, options: Options, scenarios: Scenarios, mistake: Callable[[], None]) -> None:
+        self.clock = Clock(options.speed)
+        self.ids = Ids(options.seed)
+        self.slots = Slots(scenarios)
+        self._scenarios = scenarios
+        self._key = options.key
+        self._signer = Signer(self.ids)
+        self._storage = Storage(self.clock, self.ids)
+        self._uploads = Uploads(self._storage, self.clock, self.ids, gcs=options.gcs_uploads)
         self._downloads = Downloads()
-        self._speed = speed
-        self._key = key
-        self._pictures = ThreadPoolExecutor(max_workers=2, thread_name_prefix="pictures")
-        self.queue = Queue(self._perform, speed, keepalive_seconds)
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="models")
+        self.webhooks = Webhooks(self.clock, self._signer, allow_loopback=True)
+        self.queue = Queue(
+            self._perform,
+            mistake,
+            self.clock,
+            self.ids,
+            self.slots,
+            self.webhooks,
+            options.keepalive_seconds,
+        )
 
     async def close(self) -> None:
         """Ends everything that still runs."""
         await self.queue.close()
+        await self.webhooks.close()
         await self._downloads.close()
-        self._pictures.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def answer(self, incoming: Incoming) -> Answer | EventStream:
-        """Answers a request."""
+    async def answer(self, incoming: Incoming, own: Scenarios) -> Answer | EventStream:
+        """Answers a request. `own` are the scenarios that it brought along."""
         try:
-            return await self._dispatch(incoming)
+            return await self._dispatch(incoming, own)
         except AppError as error:
             return error.answer
 
-    async def _dispatch(self, incoming: Incoming) -> Answer | EventStream:
-        target, storage = incoming.target, self.storage
-        match target.operation:
-            case "upload_put":
-                return storage.put(target.path, incoming.query, incoming.headers, incoming.body)
-            case "download":
-                return storage.get(target.path)
+    async def _dispatch(self, incoming: Incoming, own: Scenarios) -> Answer | EventStream:
+        operation = incoming.target.operation
+        match operation:
+            case "jwks":
+                return self._signer.jwks()
             case "wrong_method":
+                if incoming.target.endpoint and not incoming.target.request_id:
+                    self._model(incoming.target.endpoint)
                 return detail(405, "Method Not Allowed")
             case "unknown":
                 return detail(404, "Not Found")
-        if refusal := self._refusal(incoming.headers.get("authorization")):
-            return refusal
-        match target.operation:
+        if operation in WITHOUT_KEY or operation in WITH_CDN_TOKEN:
+            return self._uploads.answer(incoming, "")
+        user = self._user(incoming.headers.get("authorization"))
+        if operation in WITH_KEY:
+            return self._uploads.answer(incoming, user)
+        match operation:
             case "run":
-                return await self._run(incoming)
+                return await self._run(incoming, user, own)
             case "stream":
-                return await self._stream(incoming)
+                return await self._stream(incoming, user, own)
             case "submit":
-                model = self._model(target.endpoint)
-                base_url = f"{self.base_url}/queue/{_queue_base(target.endpoint)}"
-                return self.queue.submit(model, base_url, incoming.body, incoming.headers, incoming.query)
-            case "upload_initiate":
-                return storage.initiate(incoming.query, incoming.body)
+                return self._submit(incoming, user, own)
         return self._queue_request(incoming)
+
+    def _submit(self, incoming: Incoming, user: str, own: Scenarios) -> Answer:
+        endpoint = incoming.target.endpoint
+        request = QueueRequest(
+            self.ids.uuid(),
+            self._model(endpoint),
+            f"{incoming.bases.queue}/{queue_base(endpoint)}",
+            incoming,
+            user,
+            own,
+            start_timeout(incoming.headers),
+        )
+        delay = own.take_queue_delay(endpoint) or self._scenarios.take_queue_delay(endpoint)
+        return self.queue.submit(request, delay)
 
     def _queue_request(self, incoming: Incoming) -> Answer | EventStream:
         target = incoming.target
         request = self.queue.get(target.request_id)
-        if request is None or _queue_base(request.model.endpoint_id) != _queue_base(target.endpoint):
-            return json_answer({"status": "NOT_FOUND"}, 404)
+        if request is None or queue_base(request.model.endpoint_id) != queue_base(target.endpoint):
+            return FAILURES["unknown_request"]
         with_logs = incoming.query.get("logs", "0").lower() in ("1", "true")
         match target.operation:
             case "status":
@@ -174,61 +154,90 @@ class Service:
                 return EventStream(self.queue.events(request, with_logs))
             case "cancel":
                 return self.queue.cancel(request)
-        return self.queue.result(request)
+        return FAILURES["still_in_progress"] if request.answer is None else request.answer
 
-    async def _run(self, incoming: Incoming) -> Answer:
-        StartTimeout.read(incoming.headers)
+    async def _run(self, incoming: Incoming, user: str, own: Scenarios) -> Answer:
+        start_timeout(incoming.headers)
         model = self._model(incoming.target.endpoint)
-        return await model.run(self._work(model, incoming.body))
+        self._refuse_when_full(model)
+        with self.slots.taken(model.endpoint_id):
+            if answer := await self._scripted(model, own):
+                return answer
+            return await model.run(self._work(model, incoming, user))
 
-    async def _stream(self, incoming: Incoming) -> Answer | EventStream:
-        StartTimeout.read(incoming.headers)
+    async def _stream(self, incoming: Incoming, user: str, own: Scenarios) -> Answer | EventStream:
+        start_timeout(incoming.headers)
         model = self._model(incoming.target.endpoint)
+        self._refuse_when_full(model)
+        if answer := await self._scripted(model, own):
+            return answer
         if model.answers_stream:
-            return await model.run(self._work(model, incoming.body))
+            return await model.run(self._work(model, incoming, user))
         if model.stream is None:
             return unknown_path("/stream")
-        pieces = model.stream(self._work(model, incoming.body))
-        return EventStream(pieces, {"x-fal-billable-units": "1"})
+        pieces = self._counted(model, model.stream(self._work(model, incoming, user)))
+        return EventStream(pieces, {**EVENTS, "x-fal-billable-units": "1"})
+
+    async def _counted(self, model: Model, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        with self.slots.taken(model.endpoint_id):
+            async with contextlib.aclosing(pieces):  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield piece
 
     async def _perform(self, request: QueueRequest) -> Answer:
-        work = self._work(request.model, request.body)
+        if answer := await self._scripted(request.model, request.scenarios):
+            return answer
+        work = self._work(request.model, request.incoming, request.user)
         work.log, work.cancelled = request.log, request.cancelled
         return await request.model.run(work)
 
-    def _work(self, model: Model, body: bytes) -> Work:
-        given = inputs.read(body, model.fields)
-        new_id = lambda: str(uuid.uuid4())  # noqa: E731 # it is data here
-        return Work(given, self.storage, self._downloads, self._speed, self._pictures, new_id)
+    async def _scripted(self, model: Model, own: Scenarios) -> Answer | None:
+        """What a scenario makes of a model's run, None when it may go on."""
+        scenario = own.take(WORK, model.endpoint_id) or self._scenarios.take(WORK, model.endpoint_id)
+        match scenario:
+            case scenarios.Hang():
+                await asyncio.Event().wait()
+            case scenarios.Slow():
+                await asyncio.sleep(scenario.seconds)
+        return faults.instead(scenario)
+
+    def _refuse_when_full(self, model: Model) -> None:
+        """Over the limit, a synchronous request is refused (§6.3)."""
+        if self.slots.is_full(model.endpoint_id):
+            raise AppError(request_error("concurrent_requests_limit"))
+
+    def _work(self, model: Model, incoming: Incoming, user: str) -> Work:
+        return Work(
+            inputs.read(incoming.body, model.fields),
+            model.seconds,
+            self._storage,
+            incoming.bases.cdn,
+            Lifecycle.read({name: v for name, v in incoming.headers.items() if name == OUTPUT_LIFECYCLE}),
+            user,
+            self._downloads,
+            self.clock,
+            self.ids,
+            self._threads,
+        )
 
     def _model(self, endpoint: str) -> Model:
         model = MODELS.get(endpoint)
         if model is None:
-            base = _queue_base(endpoint)
-            if any(_queue_base(known) == base for known in MODELS) and base != endpoint:
+            base = queue_base(endpoint)
+            if any(queue_base(known) == base for known in MODELS) and base != endpoint:
                 raise AppError(unknown_path(endpoint.removeprefix(base)))
             raise AppError(detail(404, f"Application {endpoint!r} not found"))
         return model
 
-    def _refusal(self, authorization: str | None) -> Answer | None:
-        """The credential failures of §2.3."""
+    def _user(self, authorization: str | None) -> str:
+        """Whose key it is. Raises AppError with the credential failures of §2.3."""
         if authorization is None:
-            return detail(401, "Authentication is required to access this application")
+            raise AppError(FAILURES["no_credentials"])
         match = _KEY.fullmatch(authorization)
         if match is None:
-            expected = "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."
-            return detail(401, expected)
+            raise AppError(FAILURES["malformed_key"])
         if self._key is not None and f"{match[1]}:{match[2]}" != self._key:
-            return detail(401, "No user found for Key ID and Secret")
+            raise AppError(FAILURES["unknown_key"])
         if match[1] == "locked":
-            text = (
-                "User is locked. Reason: Exhausted balance. Top up your balance at fal.ai/dashboard/billing."
-            )
-            return detail(403, text)
-        return None
-
-
-def _queue_base(endpoint: str) -> str:
-    """Owner and alias, with the namespace (§3.2)."""
-    parts = endpoint.split("/")
-    return "/".join(parts[: 3 if parts[0] in NAMESPACES else 2])
+            raise AppError(FAILURES["exhausted_balance"])
+        return match[1]

@@ -8,7 +8,7 @@ import io
 import math
 import random
 
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 __all__ = [
     "NotAnImage",
@@ -17,6 +17,7 @@ __all__ = [
     "encode_png",
     "outline_sticker",
     "remove_background",
+    "restyle",
     "upscale",
 ]
 
@@ -69,8 +70,7 @@ def encode_png(image: Image.Image) -> bytes:
 
 def draw_creature(prompt: str, seed: int, width: int, height: int) -> Image.Image:
     """Draws the creature that the prompt and seed ask for, on a plain background."""
-    digest = hashlib.sha256(f"{prompt}\0{seed}".encode("utf-8", "replace")).digest()
-    chance = random.Random(digest)  # noqa: S311 # it draws pictures
+    chance = _chance(prompt, seed)
     size = (width * SUPERSAMPLING, height * SUPERSAMPLING)
     image = _gradient(size, *chance.choice(_BACKGROUNDS))
     _Creature(image, chance, prompt.lower()).draw()
@@ -125,6 +125,36 @@ def outline_sticker(image: Image.Image) -> Image.Image:
 def upscale(image: Image.Image, factor: int) -> Image.Image:
     """Enlarges a picture."""
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.LANCZOS)
+
+
+def restyle(image: Image.Image, prompt: str, seed: int, strength: float) -> Image.Image:
+    """Repaints a picture as a poster in colours that the prompt and seed choose.
+
+    Args:
+        strength: From 0, the picture as it is, to 1, wholly repainted. What is transparent stays so.
+    """
+    chance = _chance(prompt, seed)
+    turn, ink = chance.randrange(32, 224), chance.randrange(360)
+    color = image.convert("RGB")
+    hue, saturation, value = color.convert("HSV").split()
+    turned_hue = hue.point([(level + turn) % 256 for level in range(256)])
+    turned = Image.merge("HSV", (turned_hue, saturation, value)).convert("RGB")
+    # A picture without colours has no hue to turn: it gets them by brightness.
+    dark, middle, light = (f"hsl({ink}, 65%, {lightness}%)" for lightness in (12, 45, 92))
+    gray = color.convert("L")
+    printed = ImageOps.colorize(gray, dark, light, mid=middle)
+    poster = ImageOps.posterize(Image.blend(turned, printed, 0.5), 3)
+    edges = ImageChops.difference(gray, gray.filter(ImageFilter.MaxFilter(3)))
+    lines = ImageOps.invert(edges).convert("RGB")
+    result = Image.blend(color, ImageChops.multiply(poster, lines), strength)
+    if image.mode == "RGBA":
+        result.putalpha(image.getchannel("A"))
+    return result
+
+
+def _chance(prompt: str, seed: int) -> random.Random:
+    digest = hashlib.sha256(f"{prompt}\0{seed}".encode("utf-8", "replace")).digest()
+    return random.Random(digest)  # noqa: S311 # it draws pictures
 
 
 def _filled(size: tuple[int, int], color: Color, alpha: Image.Image) -> Image.Image:

@@ -9,27 +9,17 @@ from typing import TypeVar
 import aiohttp
 
 from falrpc_server.emulator.answers import Answer
-from falrpc_server.emulator.inputs import Field, Input, model_error
-from falrpc_server.emulator.storage import File, Storage
+from falrpc_server.emulator.clock import Clock
+from falrpc_server.emulator.ids import Ids
+from falrpc_server.emulator.models.inputs import Field, Input, model_error
+from falrpc_server.emulator.storage import File, Lifecycle, Storage
 
-__all__ = ["CutHere", "Downloads", "Model", "Work"]
+__all__ = ["Downloads", "Model", "Run", "Stream", "Work"]
 
 FETCH_BYTES_MAX = 64 * 1024 * 1024
 FETCH_SECONDS_MAX = 5.0
 
 _T = TypeVar("_T")
-
-
-class CutHere(Exception):
-    """Breaks the connection in the middle of a body.
-
-    Attributes:
-        resets: Whether by RST, which may overtake what was sent, or by an early FIN behind it.
-    """
-
-    def __init__(self, *, resets: bool) -> None:
-        super().__init__()
-        self.resets = resets
 
 
 class Downloads:
@@ -70,37 +60,49 @@ class Work:
 
     Attributes:
         input: The checked input.
+        seconds: How long it should take.
         storage: Where files are.
+        cdn_url: The base of URLs of files, as the caller reaches it.
+        lifecycle: What the caller wants of the files that come out.
+        owner: Whose files those are: the id of the caller's key.
         downloads: Where files that are elsewhere come from.
-        speed: Durations are divided by it.
-        pictures: Runs what would block the event loop.
-        log: Takes log lines: text, level and how many seconds later it appears.
+        threads: Runs what would block the event loop.
+        log: Takes log lines: text and how many seconds later it appears.
         cancelled: Set when the caller asks the model to stop.
-        new_id: Gives ids for a workflow's steps.
     """
 
     input: Input
+    seconds: float
     storage: Storage
-    downloads: "Downloads"
-    speed: float
-    pictures: Executor
-    new_id: Callable[[], str]
+    cdn_url: str
+    lifecycle: Lifecycle
+    owner: str
+    downloads: Downloads
+    clock: Clock
+    ids: Ids
+    threads: Executor
     log: Callable[[str, float], None] = lambda text, later: None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def sleep(self, seconds: float) -> None:
         """Takes time, as a real model would."""
-        await asyncio.sleep(seconds / self.speed)
+        await self.clock.sleep(seconds)
 
-    async def draw(self, function: Callable[..., _T], *arguments: object) -> _T:
-        """Runs a function that computes."""
-        return await asyncio.get_running_loop().run_in_executor(self.pictures, function, *arguments)
+    async def compute(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Runs a function that computes for long."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
+
+    def keep(self, name: str, content_type: str, data: bytes) -> str:
+        """Stores a file that came out and returns its URL."""
+        path = self.storage.add(name, content_type, data, self.lifecycle, self.owner)
+        return f"{self.cdn_url}/{path}"
 
     async def fetch(self, name: str) -> File:
         """Reads the file at the URL in an input field. Raises AppError like fal's apps (§12.2)."""
         url = self.input.get(name)
-        is_own = self.storage.is_own(url)
-        file = self.storage.by_url(url) if is_own else await self.downloads.get(url)
+        file = self.storage.by_url(url, self.owner)
+        if file is None and not url.startswith("data:"):
+            file = await self.downloads.get(url)
         if file is None:
             raise model_error(
                 "file_download_error",
@@ -127,6 +129,7 @@ class Model:
         stream: Makes the pieces of an event stream; None when it does not stream.
         answers_stream: Whether `run` answers where a stream was asked, too.
         queue_seconds: How long a queue request waits.
+        seconds: How long a run takes; 0 when the input says it, or nearly nothing.
     """
 
     endpoint_id: str
@@ -136,3 +139,4 @@ class Model:
     stream: Stream | None = None
     answers_stream: bool = False
     queue_seconds: float = 0.0
+    seconds: float = 0.0

@@ -7,39 +7,87 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from falrpc_server.emulator.answers import (
-    REQUEST_ERRORS,
     Answer,
     AppError,
+    CutHere,
     detail,
     header_problem,
     json_answer,
-    request_error,
     sse,
 )
-from falrpc_server.emulator.inputs import Field, model_error
-from falrpc_server.emulator.work import CutHere, Model, Work
+from falrpc_server.emulator.failures import REQUEST_ERRORS, request_error
+from falrpc_server.emulator.models.inputs import Field, model_error
+from falrpc_server.emulator.models.work import Work
 
-__all__ = ["SCRIPTED_MODELS"]
+__all__ = [
+    "ANSWER",
+    "BLOB",
+    "EVENTS",
+    "FAIL",
+    "LOGS",
+    "SECONDS",
+    "TICKS",
+    "answer",
+    "blob",
+    "cancellable",
+    "echo",
+    "echo_event",
+    "events",
+    "fail",
+    "last_event",
+    "logs",
+    "replayed_output",
+    "sleep",
+    "stubborn",
+    "ticks",
+    "total_of_ticks",
+]
 
 JSON = {"content-type": "application/json", "x-fal-billable-units": "1"}
 BYTES_MAX = 256 * 1024 * 1024
 
+ANSWER = (
+    Field("status", "integer", minimum=200, maximum=599),
+    Field("content_type", "string"),
+    Field("text", "string"),
+)
+BLOB = (Field("bytes", "integer", minimum=16, maximum=BYTES_MAX), Field("binary", "boolean"))
+EVENTS = (
+    Field("events", "any", required=True),
+    Field("delay", "number", minimum=0, maximum=60),
+    Field("end", "string", choices=("clean", "cut", "reset", "no_blank_line", "half_event", "hang")),
+)
+FAIL = (Field("error_type", "string"), Field("seconds", "number", minimum=0, maximum=3_600))
+LOGS = (
+    Field("count", "integer", minimum=0, maximum=10_000),
+    Field("late", "integer", minimum=0, maximum=100),
+)
+SECONDS = (Field("seconds", "number", minimum=0, maximum=3_600),)
+TICKS = (
+    Field("events", "integer", minimum=1, maximum=1_000_000),
+    Field("seconds", "number", minimum=0, maximum=3_600),
+    Field("bytes", "integer", minimum=0, maximum=1_000_000),
+)
 
-async def _echo(work: Work) -> Answer:
+
+async def echo(work: Work) -> Answer:
+    """Gives the input back, byte for byte."""
     return Answer(200, work.input.body, JSON)
 
 
-async def _echo_event(work: Work) -> AsyncIterator[bytes]:
+async def echo_event(work: Work) -> AsyncIterator[bytes]:
+    """The same, as an event."""
     yield sse(work.input.body.decode() or "{}")
 
 
-async def _sleep(work: Work) -> Answer:
+async def sleep(work: Work) -> Answer:
     """Not scaled: the caller says how long."""
     await asyncio.sleep(work.input.get("seconds", 1.0))
     return json_answer({"slept": work.input.get("seconds", 1.0)}, headers=JSON)
 
 
-async def _answer(work: Work) -> Answer:
+async def answer(work: Work) -> Answer:
+    """Answers what the input says. Raises AppError."""
     headers = {"content-type": work.input.get("content_type", "application/json")}
     if problem := header_problem(headers):
         raise model_error("value_error", "content_type", problem, work.input.raw("content_type", "null"))
@@ -51,7 +99,8 @@ async def _answer(work: Work) -> Answer:
     return Answer(int(work.input.get("status", 200)), (body or "").encode(), headers)
 
 
-async def _blob(work: Work) -> Answer:
+async def blob(work: Work) -> Answer:
+    """Answers with so many bytes."""
     size = int(work.input.get("bytes", 1_000))
     if work.input.get("binary", False):
         return Answer(200, b"\xff" * size, {**JSON, "content-type": "application/octet-stream"})
@@ -59,7 +108,8 @@ async def _blob(work: Work) -> Answer:
     return Answer(200, head + b"x" * (size - len(head) - len(tail)) + tail, JSON)
 
 
-async def _fail(work: Work) -> Answer:
+async def fail(work: Work) -> Answer:
+    """Fails as the input says. Raises AppError for a type that there is not."""
     await work.sleep(work.input.get("seconds", 0.1))
     error_type = work.input.get("error_type")
     if error_type is None:
@@ -71,7 +121,8 @@ async def _fail(work: Work) -> Answer:
     return request_error(error_type)
 
 
-async def _logs(work: Work) -> Answer:
+async def logs(work: Work) -> Answer:
+    """Logs lines, some of them late."""
     count = int(work.input.get("count", 5))
     for number in range(count):
         work.log(f"line {number}", 0.0)
@@ -81,7 +132,8 @@ async def _logs(work: Work) -> Answer:
     return json_answer({"lines": count}, headers=JSON)
 
 
-async def _cancellable(work: Work) -> Answer:
+async def cancellable(work: Work) -> Answer:
+    """Stops when it is cancelled."""
     try:
         async with asyncio.timeout(work.input.get("seconds", 30.0)):
             await work.cancelled.wait()
@@ -90,12 +142,30 @@ async def _cancellable(work: Work) -> Answer:
     raise AppError(request_error("client_cancelled"))
 
 
-async def _stubborn(work: Work) -> Answer:
+async def stubborn(work: Work) -> Answer:
+    """Goes on when it is cancelled."""
     await asyncio.sleep(work.input.get("seconds", 2.0))
     return json_answer({"cancelled": work.cancelled.is_set()}, headers=JSON)
 
 
-def _events(work: Work) -> AsyncIterator[bytes]:
+async def ticks(work: Work) -> AsyncIterator[bytes]:
+    """So many events, one every so many real seconds: for load."""
+    padding = "x" * int(work.input.get("bytes", 0))
+    count, seconds = int(work.input.get("events", 20)), work.input.get("seconds", 1.0)
+    for number in range(1, count + 1):
+        yield sse(f'{{"tick":{number},"of":{count},"padding":"{padding}"}}')
+        if number < count:
+            await asyncio.sleep(seconds)
+
+
+async def total_of_ticks(work: Work) -> Answer:
+    """What the last of the events says."""
+    count = int(work.input.get("events", 20))
+    await asyncio.sleep(work.input.get("seconds", 1.0) * (count - 1))
+    return json_answer({"tick": count, "of": count}, headers=JSON)
+
+
+def events(work: Work) -> AsyncIterator[bytes]:
     """The input's events, each byte for byte, then the end that it asks for."""
     return _paced(_event_texts(work), work)
 
@@ -126,90 +196,20 @@ async def _paced(events: list[str], work: Work) -> AsyncIterator[bytes]:
             await asyncio.sleep(3_600)
 
 
-async def _last_event(work: Work) -> Answer:
+async def last_event(work: Work) -> Answer:
+    """The last of the input's events."""
     events = _event_texts(work)
     return Answer(200, (events[-1] if events else "{}").encode(), JSON)
 
 
-async def _replayed_output(work: Work) -> Answer:
+async def replayed_output(work: Work) -> Answer:
     """The `output` of the last output event (§9), else the last event."""
     for event in reversed(_event_texts(work)):
         with contextlib.suppress(msgspec.ValidationError):  # other events look different
             output = msgspec.json.decode(event, type=_OutputEvent).output
             return Answer(200, bytes(output), JSON)
-    return await _last_event(work)
+    return await last_event(work)
 
 
 class _OutputEvent(msgspec.Struct, tag="output"):
     output: msgspec.Raw
-
-
-_EVENT_FIELDS = (
-    Field("events", "any", required=True),
-    Field("delay", "number", minimum=0, maximum=60),
-    Field("end", "string", choices=("clean", "cut", "reset", "no_blank_line", "half_event", "hang")),
-)
-
-SCRIPTED_MODELS = (
-    Model("emulator/echo", "Gives its input back, byte for byte.", _echo, stream=_echo_event),
-    Model(
-        "emulator/sleep",
-        "Takes `seconds`.",
-        _sleep,
-        (Field("seconds", "number", minimum=0, maximum=3_600),),
-    ),
-    Model(
-        "emulator/answer",
-        "Answers with `status`, `headers`, `content_type` and `body` (JSON) or `text`.",
-        _answer,
-        (
-            Field("status", "integer", minimum=200, maximum=599),
-            Field("content_type", "string"),
-            Field("text", "string"),
-        ),
-        answers_stream=True,
-    ),
-    Model(
-        "emulator/blob",
-        "Answers with `bytes` bytes of JSON, or of `binary`.",
-        _blob,
-        (Field("bytes", "integer", minimum=16, maximum=BYTES_MAX), Field("binary", "boolean")),
-    ),
-    Model(
-        "emulator/fail",
-        "Fails with a request error of `error_type`, or as an app with HTTP 500.",
-        _fail,
-        (Field("error_type", "string"), Field("seconds", "number", minimum=0, maximum=3_600)),
-    ),
-    Model(
-        "emulator/logs",
-        "Logs `count` lines, and `late` ones after it has completed.",
-        _logs,
-        (
-            Field("count", "integer", minimum=0, maximum=10_000),
-            Field("late", "integer", minimum=0, maximum=100),
-        ),
-    ),
-    Model(
-        "emulator/cancellable",
-        "Stops when it is cancelled.",
-        _cancellable,
-        (Field("seconds", "number", minimum=0, maximum=3_600),),
-    ),
-    Model(
-        "emulator/stubborn",
-        "Goes on when it is cancelled.",
-        _stubborn,
-        (Field("seconds", "number", minimum=0, maximum=3_600),),
-    ),
-    Model(
-        "emulator/events", "Streams `events`, then ends as `end` says.", _last_event, _EVENT_FIELDS, _events
-    ),
-    Model(
-        "workflows/emulator/replay",
-        "A workflow that streams `events`, then ends as `end` says.",
-        _replayed_output,
-        _EVENT_FIELDS,
-        _events,
-    ),
-)

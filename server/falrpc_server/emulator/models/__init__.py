@@ -1,0 +1,1 @@
+"""The models that can be called, and what they work with."""
