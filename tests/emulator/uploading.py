@@ -35,7 +35,7 @@ class Fal:
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
         target = target_of(method, parts.path, parts.netloc)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        bases = Bases("https://queue.fal.run", "https://rest.fal.ai", CDN)
+        bases = Bases("https://queue.fal.run", CDN, CDN)
         answer = self._uploads.answer(Incoming(target, given, query, content, bases), user)
         is_json = answer.headers.get("content-type") == "application/json"
         return answer.status, json.loads(answer.body) if is_json else answer.body, answer

@@ -21,6 +21,7 @@ REQUESTS_MAX = 20_000
 STORED_BYTES_MAX = 1024 * 1024 * 1024  # of inputs and answers
 ATTEMPTS_MAX = 10  # §7.1
 RETRY_SECONDS = 0.5
+FAILURE_SECONDS = 0.1  # an attempt that a scenario lets fail: long enough for watchers to see that it ran
 
 _DISTURBED = frozenset(  # request errors after which fal tries again, whatever their status (§7.1)
     {
@@ -172,6 +173,7 @@ class Queue:
         started = self._clock.now()
         try:
             if delay and request.attempts <= delay.retries:
+                await self._clock.sleep(FAILURE_SECONDS)
                 return request_error(delay.error_type)
             return await self._perform(request)
         except AppError as error:

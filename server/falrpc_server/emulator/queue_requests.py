@@ -108,7 +108,7 @@ class QueueRequest:
             self.error_type = answer.headers.get("x-fal-error-type", "")
             self.error = f"Invalid status code: {answer.status}"
             if self.error_type:
-                with contextlib.suppress(msgspec.MsgspecError):
+                with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                     self.error = msgspec.json.decode(answer.body, type=_Detail).detail
         self.touch()
 

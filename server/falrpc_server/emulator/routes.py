@@ -60,11 +60,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Bases:
-    """The URLs of fal's hosts, as whoever sent a request reaches them."""
+    """The URLs of fal's hosts, as whoever sent a request reaches them.
+
+    Attributes:
+        token_cdn: The CDN that a token is told to be for: another name for the same (§10.2).
+    """
 
     queue: str
-    rest: str
     cdn: str
+    token_cdn: str
 
     @classmethod
     def of(cls, scheme: str, host_header: str, fallback: str) -> "Bases":
@@ -78,11 +82,11 @@ class Bases:
             port = match["port"] or ""
             return cls(
                 f"{scheme}://queue.fal.run{port}",
-                f"{scheme}://rest.fal.ai{port}",
                 f"{scheme}://v3.fal.media{port}",
+                f"{scheme}://v3b.fal.media{port}",
             )
         base = f"{scheme}://{host_header if match else fallback}"
-        return cls(f"{base}/queue", f"{base}/rest", f"{base}/cdn")
+        return cls(f"{base}/queue", f"{base}/cdn", f"{base}/cdn")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,15 @@ from msgspec import Meta
 
 from falrpc_server.emulator.answers import header_problem
 from falrpc_server.emulator.failures import EDGE_STATUSES, FAILURES, REQUEST_ERRORS
-from falrpc_server.emulator.routes import OPERATIONS
+from falrpc_server.emulator.routes import OPERATIONS, queue_base
 
 __all__ = ["ACTS", "BadScenario", "ConcurrencyLimit", "Scenario", "Scenarios", "read"]
 
 WORK = "work"
 """The operation of a model's run itself: in the queue its outcome is what is stored."""
+
+_STREAMS = ("stream", "status_stream")
+_OF_A_REQUEST = ("status", "status_stream", "result", "cancel")
 
 _Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 _Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -39,7 +42,7 @@ class Scenario(msgspec.Struct, tag_field="act", forbid_unknown_fields=True, kw_o
         after: How many are let through first.
     """
 
-    fits_work: ClassVar[bool] = False
+    fits: ClassVar[tuple[str, ...]] = tuple(OPERATIONS)
     choices: ClassVar[Mapping[str, Collection[Any]]] = {}
 
     operation: str = ""
@@ -51,7 +54,7 @@ class Scenario(msgspec.Struct, tag_field="act", forbid_unknown_fields=True, kw_o
 class Instead(Scenario, tag="answer"):
     """Answers with `status`, `headers` and `body` instead."""
 
-    fits_work = True
+    fits = (WORK, *OPERATIONS)
     status: _Status = 502
     headers: dict[str, str] = {}
     body: str = ""
@@ -60,7 +63,7 @@ class Instead(Scenario, tag="answer"):
 class Fail(Scenario, tag="fail"):
     """Answers with fal's failure of the name `kind` instead, with a `Retry-After` if one is given."""
 
-    fits_work = True
+    fits = (WORK, *OPERATIONS)
     choices = {"kind": FAILURES}
     kind: str
     retry_after: str | None = None
@@ -83,13 +86,13 @@ class HugeAnswer(Scenario, tag="huge_answer"):
 class Hang(Scenario, tag="hang"):
     """Reads the request and never answers."""
 
-    fits_work = True
+    fits = (WORK, *OPERATIONS)
 
 
 class Slow(Scenario, tag="slow"):
     """Waits `seconds` before the real answer."""
 
-    fits_work = True
+    fits = (WORK, *OPERATIONS)
     seconds: _Seconds = 1.0
 
 
@@ -128,6 +131,7 @@ class Headers(Scenario, tag="headers"):
 class CutEvent(Scenario, tag="cut_event"):
     """Sends `after_events` events of a stream and half of the next, then closes, or resets."""
 
+    fits = _STREAMS
     after_events: _Count = 0
     resets: bool = False
 
@@ -135,27 +139,34 @@ class CutEvent(Scenario, tag="cut_event"):
 class TruncateLastEvent(Scenario, tag="truncate_last_event"):
     """Ends a stream without the blank line behind its last event."""
 
+    fits = _STREAMS
+
 
 class RepeatEvents(Scenario, tag="repeat_events"):
     """Sends each event of a stream `copies` times."""
 
+    fits = _STREAMS
     copies: Annotated[int, Meta(ge=2, le=100)] = 2
 
 
 class Stall(Scenario, tag="stall"):
     """Sends `after_events` events of a stream, then nothing more, and keeps it open."""
 
+    fits = _STREAMS
     after_events: _Count = 0
 
 
 class NoKeepalives(Scenario, tag="no_keepalives"):
     """Leaves the comments out of a stream that keep it alive."""
 
+    fits = _STREAMS
+
 
 class QueueDelay(Scenario, tag="queue"):
     """Makes a submitted request wait `delay_seconds` from `position` on, and its first `retries` attempts
     fail with the request error `error_type`, after which fal tries again."""
 
+    fits = ("submit",)
     choices = {"error_type": REQUEST_ERRORS}
     delay_seconds: _Seconds | None = None
     position: Annotated[int, Meta(ge=0, le=10_000)] = 2
@@ -167,6 +178,7 @@ class ConcurrencyLimit(Scenario, tag="concurrency_limit"):
     """Lets no more than `limit` requests run at once, until scenarios are cleared: others get 429, and
     wait in the queue."""
 
+    fits = (WORK,)
     limit: _Count
 
 
@@ -200,9 +212,8 @@ def _read_one(data: Any) -> Scenario:
         scenario: Scenario = msgspec.convert(data, cls)
     except msgspec.ValidationError as error:
         raise BadScenario(f"{error}; the fields of {act} are {', '.join(cls.__struct_fields__)}") from None
-    allowed = ("", WORK, *OPERATIONS) if cls.fits_work else ("", *OPERATIONS)
-    if scenario.operation not in allowed:
-        raise BadScenario(f"unknown operation for {act}: there are {', '.join(allowed[1:])}")
+    if scenario.operation not in ("", *cls.fits):
+        raise BadScenario(f"unknown operation for {act}: there are {', '.join(cls.fits)}")
     for name, known in cls.choices.items():
         if getattr(scenario, name) not in known:
             raise BadScenario(f"unknown {name}: there are {', '.join(map(str, known))}")

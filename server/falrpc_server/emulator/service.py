@@ -76,7 +76,7 @@ class Service:
         self._uploads = Uploads(self._storage, self.clock, self.ids, gcs=options.gcs_uploads)
         self._downloads = Downloads()
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="models")
-        self.webhooks = Webhooks(self.clock, self._signer, allow_loopback=True)
+        self.webhooks = Webhooks(self.clock, self._signer, allow_loopback=True, mistake=mistake)
         self.queue = Queue(
             self._perform,
             mistake,

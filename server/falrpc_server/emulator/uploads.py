@@ -119,7 +119,7 @@ class Uploads:
             {
                 "token": token,
                 "token_type": "Bearer",
-                "base_url": incoming.bases.cdn,
+                "base_url": incoming.bases.token_cdn,
                 "expires_at": (created_at + timedelta(seconds=real_seconds)).isoformat(),
                 "created_at": created_at.isoformat(),
             }

@@ -8,8 +8,8 @@ import io
 import ipaddress
 import socket
 import time
-import traceback
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -139,12 +139,16 @@ class Webhooks:
     """All deliveries. They end with `close`.
 
     `allow_loopback` lets them go to private and loopback addresses, which fal itself drops (§11.2).
+    `mistake` is told of exceptions of our own.
     """
 
-    def __init__(self, clock: Clock, signer: Signer, *, allow_loopback: bool) -> None:
+    def __init__(
+        self, clock: Clock, signer: Signer, *, allow_loopback: bool, mistake: Callable[[], None]
+    ) -> None:
         self._clock = clock
         self._signer = signer
         self._allow_loopback = allow_loopback
+        self._mistake = mistake
         self._records: deque[Record] = deque(maxlen=RECORDS_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = asyncio.Semaphore(CONNECTIONS_MAX)
@@ -185,7 +189,7 @@ class Webhooks:
         except _Dropped as error:
             record.end("dropped", str(error))
         except Exception as error:  # our own mistake: told, and no delivery stays pending for ever
-            traceback.print_exc()
+            self._mistake()
             record.end("failed", repr(error))
 
     async def _attempts(self, record: Record, delivery: Delivery) -> None:

@@ -3,17 +3,9 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 
-import { eventually, evidence, fal, rejection, reset } from "./emulator.mjs";
+import { ended, eventually, evidence, fal, rejection, reset } from "./emulator.mjs";
 
 beforeEach(reset);
-
-/** The records of an operation, once none of its requests is open. */
-function ended(operation) {
-  return eventually(
-    () => evidence({ operation }),
-    (seen) => seen.length > 0 && seen.every(({ outcome }) => outcome !== "open"),
-  );
-}
 
 test("a run that is aborted rejects with an AbortError, and fal sees the client leave", async () => {
   const controller = new AbortController();
@@ -27,7 +19,7 @@ test("a run that is aborted rejects with an AbortError, and fal sees the client 
   controller.abort();
   assert.equal((await running).name, "AbortError");
   assert.deepEqual(
-    (await ended("run")).map(({ outcome }) => outcome),
+    (await ended({ operation: "run" })).map(({ outcome }) => outcome),
     ["client_closed"],
   );
 });
@@ -36,7 +28,7 @@ test("a run that times out by its signal isn't sent again", async () => {
   const abortSignal = AbortSignal.timeout(200);
   const error = await rejection(fal.run("emulator/sleep", { input: { seconds: 20 }, abortSignal }));
   assert.equal(error.name, "TimeoutError");
-  assert.equal((await ended("run")).length, 1);
+  assert.equal((await ended({ operation: "run" })).length, 1);
 });
 
 test("a submit that is aborted beforehand never leaves", async () => {

@@ -64,6 +64,14 @@ export async function eventually(look, isThere) {
   }
 }
 
+/** Those records, once there are any and none is open: an answer may be here before its record ends. */
+export function ended(query) {
+  return eventually(
+    () => evidence(query),
+    (seen) => seen.length > 0 && seen.every(({ outcome }) => outcome !== "open"),
+  );
+}
+
 /** Waits until a queue request has a state. */
 export function untilStatus(endpoint, requestId, state) {
   return eventually(

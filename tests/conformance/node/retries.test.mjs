@@ -7,7 +7,17 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import { ApiError } from "@fal-ai/client";
 
-import { download, evidence, fal, rejection, reset, scenario, submitted, untilStatus } from "./emulator.mjs";
+import {
+  download,
+  ended,
+  evidence,
+  fal,
+  rejection,
+  reset,
+  scenario,
+  submitted,
+  untilStatus,
+} from "./emulator.mjs";
 
 before(reset);
 
@@ -20,7 +30,7 @@ describe("retries", { concurrency: true }, () => {
     await scenario("close_after_body", { operation: "submit", endpoint: "emulator/echo", times: null });
     const error = await rejection(fal.queue.submit("emulator/echo", { input: { a: 1 } }));
     assert.deepEqual([error.name, error.message], ["TypeError", "fetch failed"]);
-    const seen = await evidence({ operation: "submit", endpoint: "emulator/echo" });
+    const seen = await ended({ operation: "submit", endpoint: "emulator/echo" });
     assert.deepEqual(
       seen.map(({ outcome }) => outcome),
       ["cut", "cut", "cut", "cut"],
@@ -31,7 +41,7 @@ describe("retries", { concurrency: true }, () => {
   test("a submit whose answer is lost is sent again: fal then has two requests", async () => {
     await scenario("cut_body", { operation: "submit", endpoint: "emulator/logs", after_bytes: 20 });
     const requestId = await submitted("emulator/logs", { count: 0 });
-    const seen = await evidence({ operation: "submit", endpoint: "emulator/logs" });
+    const seen = await ended({ operation: "submit", endpoint: "emulator/logs" });
     assert.deepEqual(
       seen.map(({ status, outcome }) => [status, outcome]),
       [

@@ -152,10 +152,12 @@ async def ticks(work: Work) -> AsyncIterator[bytes]:
     """So many events, one every so many real seconds: for load."""
     padding = "x" * int(work.input.get("bytes", 0))
     count, seconds = int(work.input.get("events", 20)), work.input.get("seconds", 1.0)
+    loop = asyncio.get_running_loop()
+    due = loop.time()
     for number in range(1, count + 1):
+        await asyncio.sleep(due - loop.time())
         yield sse(f'{{"tick":{number},"of":{count},"padding":"{padding}"}}')
-        if number < count:
-            await asyncio.sleep(seconds)
+        due += seconds
 
 
 async def total_of_ticks(work: Work) -> Answer:
