@@ -2,6 +2,7 @@
 #
 #   make demo     a fal call over gRPC, end to end, without a key (FAL=live: against fal, with FAL_KEY)
 #   make test     all tests
+#   make test-conformance  of them: fal's own clients against the emulator, and the emulator's
 #   make check    format, lint, types, proto lint, generated files current
 #   make gen      writes generated files anew
 #   make format   mends what make check says about format
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 GEN_VENV := build/gen-venv
 TESTS ?= tests
 
-.PHONY: demo test check gen format lock clean
+.PHONY: demo test test-conformance check gen format lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.runtime
@@ -21,6 +22,9 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.dev $(GEN_VENV)/.ready
 	$(BIN)/pytest $(if $(STRICT),--strict-tools) $(TESTS)
+
+test-conformance: TESTS = tests/conformance tests/emulator
+test-conformance: test
 
 check: $(VENV)/.dev $(GEN_VENV)/.ready
 	$(BIN)/ruff format --check .

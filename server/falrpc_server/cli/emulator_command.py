@@ -34,6 +34,12 @@ def emulator(
     gcs_uploads: Annotated[
         bool, typer.Option("--gcs-uploads", help="Take uploads of the older storage type gcs, too.")
     ] = False,
+    drop_private_webhooks: Annotated[
+        bool,
+        typer.Option(
+            "--drop-private-webhooks", help="Send none to private and loopback addresses, like fal."
+        ),
+    ] = False,
     show: Annotated[
         bool,
         typer.Option("--list", help="Print models, scenarios and the emulator's own endpoints, and exit."),
@@ -56,7 +62,7 @@ def emulator(
 
     fal.serve(
         fal.Listening(host, port, tls_port),
-        fal.Options(speed, seed, keepalive_seconds, key, gcs_uploads),
+        fal.Options(speed, seed, keepalive_seconds, key, gcs_uploads, drop_private_webhooks),
         announce,
     )
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from falrpc_server.emulator.answers import header_problem
 from falrpc_server.emulator.failures import EDGE_STATUSES, FAILURES, REQUEST_ERRORS
-from falrpc_server.emulator.routes import OPERATIONS, queue_base
+from falrpc_server.emulator.routes import OPERATIONS
 
 __all__ = ["ACTS", "BadScenario", "ConcurrencyLimit", "Scenario", "Scenarios", "read"]
 

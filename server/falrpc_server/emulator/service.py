@@ -53,6 +53,7 @@ class Options:
         keepalive_seconds: Interval of comments on status streams (§7.5), in real seconds.
         key: The only key that is accepted; None accepts any that is well-formed.
         gcs_uploads: Whether uploads of the older storage type are taken (§10.5).
+        drop_private_webhooks: Whether webhooks to private and loopback addresses are dropped, as fal does.
     """
 
     speed: float = 1.0
@@ -60,6 +61,7 @@ class Options:
     keepalive_seconds: float = 15.0
     key: str | None = None
     gcs_uploads: bool = False
+    drop_private_webhooks: bool = False
 
 
 class Service:
@@ -76,7 +78,9 @@ class Service:
         self._uploads = Uploads(self._storage, self.clock, self.ids, gcs=options.gcs_uploads)
         self._downloads = Downloads()
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="models")
-        self.webhooks = Webhooks(self.clock, self._signer, allow_loopback=True, mistake=mistake)
+        self.webhooks = Webhooks(
+            self.clock, self._signer, allow_loopback=not options.drop_private_webhooks, mistake=mistake
+        )
         self.queue = Queue(
             self._perform,
             mistake,
