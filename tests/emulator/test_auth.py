@@ -9,7 +9,11 @@ PATHS = [
     ("POST", "/run/emulator/echo"),
     ("POST", "/run/emulator/echo/stream"),
     ("POST", "/queue/emulator/echo"),
+    ("GET", "/queue/emulator/echo/requests/1"),
     ("GET", "/queue/emulator/echo/requests/1/status"),
+    ("GET", "/queue/emulator/echo/requests/1/status/stream"),
+    ("PUT", "/queue/emulator/echo/requests/1/cancel"),
+    ("POST", "/rest/storage/auth/token?storage_type=fal-cdn-v3"),
     ("POST", "/rest/storage/upload/initiate?storage_type=fal-cdn-v3"),
 ]
 
@@ -29,6 +33,9 @@ def strict_emulator() -> Iterator[Emulator]:
         pytest.param("Bearer a:b", 401, "Invalid Key Authorization header format", id="other scheme"),
         pytest.param("Key ab", 401, "Invalid Key Authorization header format", id="no colon"),
         pytest.param("Key a:b:c d", 401, "Invalid Key Authorization header format", id="space"),
+        pytest.param("Key a:", 401, "Invalid Key Authorization header format", id="no secret"),
+        pytest.param("Key :b", 401, "Invalid Key Authorization header format", id="no id"),
+        pytest.param("", 401, "Invalid Key Authorization header format", id="empty"),
         pytest.param("Key locked:x", 403, "Exhausted balance", id="locked"),
     ],
 )
@@ -63,3 +70,11 @@ def test_files_need_no_key(emulator: Emulator) -> None:
         )
         del request.headers["authorization"]
         assert emulator.http.send(request).status_code == 200
+
+
+def test_who_is_refused_leaves_nothing(emulator: Emulator) -> None:
+    """A submit without a good key puts nothing in the queue."""
+    before = emulator.http.get("/_emulator/requests").json()
+    assert emulator.submit("emulator/echo", headers={"authorization": "Key locked:x"}).status_code == 403
+    assert emulator.submit("emulator/echo", headers={"authorization": "nonsense"}).status_code == 401
+    assert len(emulator.http.get("/_emulator/requests").json()) == len(before)

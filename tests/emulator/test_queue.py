@@ -1,10 +1,10 @@
-"""The queue: life cycle, URLs, logs, cancellation, limits (fal-http-api.md §7)."""
+"""The queue: submit, states, positions, URLs, logs, status streams (fal-http-api.md §7)."""
 
 import json
 import uuid
 
-import httpx
 import pytest
+from tests.emulator.queueing import advance, queued, reaches
 from tests.emulator.running import Emulator, events, eventually
 
 FLUX = {"prompt": "a cat", "image_size": {"width": 64, "height": 64}}
@@ -42,42 +42,6 @@ def test_status_codes(slow_emulator: Emulator) -> None:
     assert slow_emulator.status(done).status_code == 200
 
 
-def test_a_bad_input_is_found_when_it_runs(emulator: Emulator) -> None:
-    """Submit takes any input; the model's 422 is the result, as often as it is read."""
-    submitted = emulator.submit("fal-ai/fast-sdxl", '{"seed":"x"}')
-    assert submitted.status_code == 200
-    first, second = emulator.result(submitted), emulator.result(submitted)
-    assert first.status_code == second.status_code == 422
-    assert first.content == second.content
-    assert [item["type"] for item in first.json()["detail"]] == ["missing", "int_type"]
-
-
-@pytest.mark.parametrize(
-    ("error_type", "status"),
-    [("runner_disconnected", 503), ("internal_error", 500), ("request_timeout", 504), ("bad_request", 400)],
-)
-def test_a_request_that_fal_fails(emulator: Emulator, error_type: str, status: int) -> None:
-    """The error type is in the status, and in body and header of the result."""
-    submitted = emulator.submit("emulator/fail", {"error_type": error_type})
-    assert emulator.until_completed(submitted)["error_type"] == error_type
-    result = emulator.result(submitted)
-    assert (result.status_code, result.json()["error_type"]) == (status, error_type)
-    assert result.headers["x-fal-error-type"] == error_type
-
-
-def test_results_too_early_and_unknown(slow_emulator: Emulator) -> None:
-    """A result is 400 before it is there; requests that nobody knows are 404 NOT_FOUND."""
-    submitted = slow_emulator.submit("fal-ai/flux/dev", FLUX).json()
-    early = slow_emulator.http.get(submitted["response_url"])
-    assert (early.status_code, early.json()) == (400, {"detail": "Request is still in progress"})
-    nobody = f"/queue/fal-ai/flux/requests/{uuid.uuid4()}"
-    others = submitted["response_url"].replace("fal-ai/flux", "fal-ai/esrgan")
-    for url in (nobody, f"{nobody}/status", f"{nobody}/status/stream", others, f"{others}/status"):
-        answer = slow_emulator.http.get(url)
-        assert (answer.status_code, answer.json()) == (404, {"status": "NOT_FOUND"})
-    assert slow_emulator.http.put(f"{nobody}/cancel").status_code == 404
-
-
 @pytest.mark.parametrize(
     ("endpoint", "base"),
     [
@@ -87,9 +51,12 @@ def test_results_too_early_and_unknown(slow_emulator: Emulator) -> None:
         pytest.param("emulator/echo", "emulator/echo", id="no sub-path"),
     ],
 )
-@pytest.mark.parametrize("tail", ["", "/", "/response", "/response/", "/status", "/status/"])
+@pytest.mark.parametrize(
+    "tail",
+    ["", "/", "/response", "/response/", "/status", "/status/", "/status/stream", "/status/stream/"],
+)
 def test_url_forms(emulator: Emulator, endpoint: str, base: str, tail: str) -> None:
-    """Result and status have many spellings, by path and by host name."""
+    """Result, status and status stream have many spellings, by path and by host name."""
     submitted = emulator.submit(endpoint, {**FLUX, "events": []})
     emulator.until_completed(submitted)
     path = f"/{base}/requests/{submitted.json()['request_id']}{tail}"
@@ -97,14 +64,111 @@ def test_url_forms(emulator: Emulator, endpoint: str, base: str, tail: str) -> N
     assert emulator.http.get(path, headers={"host": "queue.fal.run"}).status_code == 200
 
 
+@pytest.mark.parametrize("tail", ["/cancel", "/cancel/"])
+@pytest.mark.parametrize("base", ["fal-ai/flux", "fal-ai/flux/dev"])
+def test_cancel_url_forms(emulator: Emulator, base: str, tail: str) -> None:
+    """Cancel, too, works with and without sub-path and trailing slash."""
+    submitted = emulator.submit("fal-ai/flux/dev", FLUX, headers=queued(delay_seconds=1_000_000))
+    answer = emulator.http.put(f"/queue/{base}/requests/{submitted.json()['request_id']}{tail}")
+    assert (answer.status_code, answer.json()) == (200, {"status": "OK"})
+
+
+@pytest.mark.parametrize(
+    ("method", "tail"),
+    [
+        *(("POST", ""), ("PUT", ""), ("DELETE", ""), ("POST", "/response"), ("POST", "/status")),
+        *(("PUT", "/status/stream"), ("GET", "/cancel"), ("POST", "/cancel")),
+    ],
+)
+def test_wrong_methods(emulator: Emulator, method: str, tail: str) -> None:
+    """A method that a URL of a request doesn't have is 405 and changes nothing."""
+    submitted = emulator.submit("emulator/echo", {"a": 1})
+    emulator.until_completed(submitted)
+    answer = emulator.http.request(method, f"{submitted.json()['response_url']}{tail}")
+    assert (answer.status_code, answer.json()) == (405, {"detail": "Method Not Allowed"})
+    assert emulator.result(submitted).json() == {"a": 1}
+
+
+URLS = {"request_id", "response_url", "status_url", "cancel_url"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given", "state", "keys"),
+    [
+        pytest.param("fal-ai/flux/dev", FLUX, "IN_QUEUE", {"queue_position"}, id="waits"),
+        pytest.param("emulator/cancellable", {}, "IN_PROGRESS", set(), id="runs"),
+        pytest.param("emulator/echo", {}, "COMPLETED", set(), id="succeeded"),
+        pytest.param("fal-ai/any-llm", {}, "COMPLETED", {"error"}, id="model error"),
+        pytest.param(
+            "emulator/fail",
+            {"error_type": "bad_request", "seconds": 0},
+            "COMPLETED",
+            {"error", "error_type"},
+            id="request error",
+        ),
+    ],
+)
+@pytest.mark.parametrize("logs", [None, "1"])
+def test_keys_of_a_status(
+    slow_emulator: Emulator, endpoint: str, given: object, state: str, keys: set[str], logs: str | None
+) -> None:
+    """Each state has the keys of §7.3 and no others, `logs` always among them; nothing ran, no time for it."""
+    submitted = slow_emulator.submit(endpoint, given)
+    reaches(slow_emulator, submitted, state)
+    body = slow_emulator.status(submitted, **({"logs": logs} if logs else {})).json()
+    assert body.keys() == URLS | {"status", "logs", "metrics"} | keys
+    assert {key: body[key] for key in URLS} == {key: submitted.json()[key] for key in URLS}
+    assert body["logs"] == ([] if logs else None)
+    assert bool(body["metrics"]) == (state == "COMPLETED")
+
+
+def test_delay_and_position(slow_emulator: Emulator) -> None:
+    """A request moves up one place after each equal part of its delay, and runs after the last."""
+    headers = queued(delay_seconds=1_000, position=4)
+    submitted = slow_emulator.submit("emulator/cancellable", headers=headers)
+    assert submitted.json()["queue_position"] == 4
+    for position in (3, 2, 1, 0):
+        advance(slow_emulator, 198)
+        assert slow_emulator.status(submitted).json()["queue_position"] == position + 1
+        advance(slow_emulator, 2)
+        eventually(lambda p=position: slow_emulator.status(submitted).json()["queue_position"] == p)
+    advance(slow_emulator, 198)
+    assert slow_emulator.status(submitted).json()["status"] == "IN_QUEUE"
+    advance(slow_emulator, 2)
+    reaches(slow_emulator, submitted, "IN_PROGRESS")
+
+
+@pytest.mark.parametrize("position", [0, 1, 10_000])
+def test_no_delay(emulator: Emulator, position: int) -> None:
+    """Without a delay a request runs at once, however many are said to be before it."""
+    submitted = emulator.submit("emulator/echo", headers=queued(delay_seconds=0, position=position))
+    assert submitted.json()["queue_position"] == position
+    assert emulator.result(submitted).status_code == 200
+
+
+def test_a_long_way_forward(slow_emulator: Emulator) -> None:
+    """A clock moved past the whole delay takes a request through all positions at once."""
+    submitted = slow_emulator.submit("emulator/echo", headers=queued(delay_seconds=3_000, position=50))
+    advance(slow_emulator, 3_001)
+    assert slow_emulator.until_completed(submitted)["status"] == "COMPLETED"
+
+
+def test_delay_by_scenario(emulator: Emulator) -> None:
+    """A scenario in place delays requests of its endpoint, as many as it says."""
+    emulator.will("queue", endpoint="emulator/echo", delay_seconds=1_000_000, position=7, times=2)
+    positions = [emulator.submit("emulator/echo").json()["queue_position"] for _ in range(3)]
+    assert positions == [7, 7, 2]
+    assert emulator.submit("emulator/logs").json()["queue_position"] == 2
+
+
 def test_logs_of_a_status(emulator: Emulator) -> None:
     """Logs are null unless asked for, then the whole window at each poll, late lines included."""
     submitted = emulator.submit("emulator/logs", {"count": 3, "late": 2})
     emulator.until_completed(submitted)
     assert emulator.status(submitted).json()["logs"] is None
-    for no in ("0", "false"):
+    for no in ("0", "false", "False", "", "2"):
         assert emulator.status(submitted, logs=no).json()["logs"] is None
-    for yes in ("1", "true"):
+    for yes in ("1", "true", "True"):
         lines = eventually(
             lambda y=yes: emulator.status(submitted, logs=y).json()["logs"], lambda x: len(x) == 5
         )
@@ -137,70 +201,3 @@ def test_keepalive_comments(slow_emulator: Emulator) -> None:
             if comments == 3:
                 return
     pytest.fail("the stream ended")
-
-
-def test_cancel_in_the_queue(slow_emulator: Emulator) -> None:
-    """A waiting request is cancelled with 200 OK at once and is over; its result is 499."""
-    submitted = slow_emulator.submit("fal-ai/flux/dev", FLUX)
-    answer = slow_emulator.http.put(submitted.json()["cancel_url"])
-    assert (answer.status_code, answer.json()) == (200, {"status": "OK"})
-    result = slow_emulator.result(submitted)
-    assert (result.status_code, result.json()["error_type"]) == (499, "client_cancelled")
-    again = slow_emulator.http.put(submitted.json()["cancel_url"])
-    assert (again.status_code, again.json()) == (400, {"status": "ALREADY_COMPLETED"})
-
-
-@pytest.mark.parametrize(("model", "status"), [("emulator/cancellable", 499), ("emulator/stubborn", 200)])
-def test_cancel_while_it_runs(emulator: Emulator, model: str, status: int) -> None:
-    """A running request is asked to stop with 202; the app decides what comes of it."""
-    submitted = emulator.submit(model, {"seconds": 0.4})
-    eventually(lambda: emulator.status(submitted).json()["status"] == "IN_PROGRESS")
-    answer = emulator.http.put(submitted.json()["cancel_url"])
-    assert (answer.status_code, answer.json()) == (202, {"status": "CANCELLATION_REQUESTED"})
-    result = emulator.result(submitted)
-    assert result.status_code == status
-    assert status == 499 or result.json() == {"cancelled": True}
-
-
-NEW, OLD = "X-Fal-Request-Start-Timeout", "X-Fal-Request-Timeout"
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        pytest.param({NEW: "0.15"}, id="new name"),
-        pytest.param({OLD: "0.15"}, id="old name"),
-        pytest.param({NEW: "0.15", OLD: "60"}, id="the new name wins"),
-    ],
-)
-def test_start_timeout(slow_emulator: Emulator, headers: dict[str, str]) -> None:
-    """A request that has not started in time is 504 with the timeout type `user`."""
-    result = slow_emulator.result(slow_emulator.submit("fal-ai/flux/dev", FLUX, headers=headers))
-    assert (result.status_code, result.headers["x-fal-request-timeout-type"]) == (504, "user")
-    assert result.json()["error_type"] == "startup_timeout"
-
-
-@pytest.mark.parametrize("value", ["0.1", "0", "-1", "soon", "", "nan", "inf", "1,5"])
-@pytest.mark.parametrize("name", [NEW, OLD])
-@pytest.mark.parametrize("path", ["/run/emulator/echo", "/run/emulator/echo/stream", "/queue/emulator/echo"])
-def test_bad_start_timeouts(emulator: Emulator, path: str, name: str, value: str) -> None:
-    """A timeout that is no number above 0.1 is a bad request."""
-    answer = emulator.http.post(path, content="{}", headers={name: value})
-    assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
-
-
-def test_max_queue_length(slow_emulator: Emulator) -> None:
-    """fal_max_queue_length counts the waiting requests of the same app only."""
-
-    def submit(limit: str, endpoint: str = "fal-ai/esrgan") -> httpx.Response:
-        return slow_emulator.submit(endpoint, {}, params={"fal_max_queue_length": limit})
-
-    waiting = [submit("1"), submit("1")]
-    refused = submit("1")
-    assert (refused.status_code, refused.headers["x-fal-needs-retry"]) == (429, "1")
-    assert submit("0", "fal-ai/face-to-sticker").status_code == 200
-    for submitted in waiting:
-        slow_emulator.http.put(submitted.json()["cancel_url"])
-    assert submit("0").status_code == 200
-    for bad in ("", "-1", "x", "²", "9" * 5000):
-        assert submit(bad).status_code == 400

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from tests.emulator.running import NOBODY, Emulator
 
-from falrpc_server.emulator import storage
 from falrpc_server.emulator.clock import Clock
+from falrpc_server.emulator.files import storage
+from falrpc_server.emulator.files.storage import File, Lifecycle, Storage
 from falrpc_server.emulator.ids import Ids
-from falrpc_server.emulator.storage import File, Lifecycle, Storage
 
 LIMIT = 64 * 1024 * 1024
 PIXEL = bytes.fromhex(

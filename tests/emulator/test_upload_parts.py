@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tests.emulator.uploading import FAL, REST, Fal, listed
 
-from falrpc_server.emulator import uploads
+from falrpc_server.emulator.files import uploads
 
 both_ways = pytest.mark.parametrize("way", ["cdn", "signed"])
 

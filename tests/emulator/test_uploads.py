@@ -9,7 +9,7 @@ import pytest
 from tests.emulator.running import AUTHORIZATION, Emulator
 from tests.emulator.uploading import CDN, DAY, FAL, REST, Fal
 
-from falrpc_server.emulator import credentials, uploads
+from falrpc_server.emulator.files import credentials, uploads
 
 PNG = {"content-type": "image/png"}
 

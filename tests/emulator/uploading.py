@@ -6,10 +6,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from falrpc_server.emulator.answers import Answer
 from falrpc_server.emulator.clock import Clock
+from falrpc_server.emulator.files.storage import Storage
+from falrpc_server.emulator.files.uploads import Uploads
 from falrpc_server.emulator.ids import Ids
 from falrpc_server.emulator.routes import Bases, Incoming, target_of
-from falrpc_server.emulator.storage import Storage
-from falrpc_server.emulator.uploads import Uploads
 
 REST = "https://rest.fal.ai/storage"
 CDN = "https://v3.fal.media"

@@ -19,6 +19,8 @@ from falrpc_server.emulator.answers import (
 )
 from falrpc_server.emulator.clock import Clock
 from falrpc_server.emulator.failures import FAILURES, request_error
+from falrpc_server.emulator.files.storage import Lifecycle, Storage
+from falrpc_server.emulator.files.uploads import Uploads
 from falrpc_server.emulator.ids import Ids
 from falrpc_server.emulator.models import inputs
 from falrpc_server.emulator.models.registry import MODELS
@@ -29,8 +31,6 @@ from falrpc_server.emulator.routes import Incoming, queue_base
 from falrpc_server.emulator.scenarios import WORK, Scenarios
 from falrpc_server.emulator.signing import Signer
 from falrpc_server.emulator.slots import Slots
-from falrpc_server.emulator.storage import Lifecycle, Storage
-from falrpc_server.emulator.uploads import Uploads
 from falrpc_server.emulator.webhooks import Webhooks
 
 __all__ = ["Options", "Service"]

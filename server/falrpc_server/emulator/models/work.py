@@ -10,9 +10,9 @@ import aiohttp
 
 from falrpc_server.emulator.answers import Answer
 from falrpc_server.emulator.clock import Clock
+from falrpc_server.emulator.files.storage import File, Lifecycle, Storage
 from falrpc_server.emulator.ids import Ids
 from falrpc_server.emulator.models.inputs import Field, Input, model_error
-from falrpc_server.emulator.storage import File, Lifecycle, Storage
 
 __all__ = ["Downloads", "Model", "Run", "Stream", "Work"]
 

@@ -11,11 +11,18 @@ from datetime import UTC, datetime, timedelta
 
 from falrpc_server.emulator.answers import Answer, AppError, detail, json_answer
 from falrpc_server.emulator.clock import Clock
-from falrpc_server.emulator.credentials import Credentials
+from falrpc_server.emulator.files.bodies import parts_problem, read_object, read_seconds, read_text, refuse
+from falrpc_server.emulator.files.credentials import Credentials
+from falrpc_server.emulator.files.storage import (
+    DEFAULT_NAME,
+    DEFAULT_TYPE,
+    File,
+    Lifecycle,
+    Storage,
+    path_key,
+)
 from falrpc_server.emulator.ids import Ids
 from falrpc_server.emulator.routes import Incoming
-from falrpc_server.emulator.storage import DEFAULT_NAME, DEFAULT_TYPE, File, Lifecycle, Storage, path_key
-from falrpc_server.emulator.upload_bodies import parts_problem, read_object, read_seconds, read_text, refuse
 
 __all__ = ["Uploads"]
 
