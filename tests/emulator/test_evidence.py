@@ -119,7 +119,8 @@ def test_open_connections(emulator: Emulator) -> None:
     assert before >= 1  # the one that asks
 
     def more() -> int:
-        return int(emulator.evidence()["open_connections"]) - before
+        now: int = emulator.evidence()["open_connections"]
+        return now - before
 
     with emulator.connect(), emulator.connect():
         eventually(lambda: more() == 2)

@@ -74,6 +74,17 @@ def test_a_failure_gives_its_slot_back(emulator: Emulator) -> None:
     assert [emulator.run("emulator/echo").status_code for _ in range(3)] == [503, 503, 200]
 
 
+def test_a_stream_that_is_slow_to_begin_holds_its_slot(emulator: Emulator) -> None:
+    """A stream counts before its first event, too."""
+    emulator.will("concurrency_limit", limit=1)
+    emulator.will("slow", operation="work", seconds=0.5)
+    first = emulator.send("POST", "/run/emulator/events/stream", b'{"events":[1]}')
+    eventually(lambda: emulator.evidence()["open_requests"] == 1)
+    assert emulator.stream("emulator/events", {"events": [2]}).status_code == 429
+    assert b"200 OK" in first.recv(1_000)
+    first.close()
+
+
 def test_a_stream_holds_its_slot(emulator: Emulator) -> None:
     """A stream counts as long as it is open, and no longer."""
     emulator.will("concurrency_limit", endpoint="emulator/events", limit=1)
@@ -92,6 +103,7 @@ def test_limits_are_of_an_endpoint(emulator: Emulator) -> None:
     emulator.will("concurrency_limit", endpoint="emulator/sleep", limit=1)
     with one_run(emulator):
         assert emulator.run("emulator/sleep", {"seconds": 0}).status_code == 429
+        emulator.will("concurrency_limit", endpoint="emulator/echo", limit=1)
         assert emulator.run("emulator/echo").status_code == 200
         emulator.will("concurrency_limit", limit=2)
         assert emulator.run("emulator/echo").status_code == 200

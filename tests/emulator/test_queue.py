@@ -127,11 +127,15 @@ def test_delay_and_position(slow_emulator: Emulator) -> None:
     headers = queued(delay_seconds=1_000, position=4)
     submitted = slow_emulator.submit("emulator/cancellable", headers=headers)
     assert submitted.json()["queue_position"] == 4
-    for position in (3, 2, 1, 0):
+
+    def position() -> int:
+        return int(slow_emulator.status(submitted).json()["queue_position"])
+
+    for wanted in (3, 2, 1, 0):
         advance(slow_emulator, 198)
-        assert slow_emulator.status(submitted).json()["queue_position"] == position + 1
+        assert position() == wanted + 1
         advance(slow_emulator, 2)
-        eventually(lambda p=position: slow_emulator.status(submitted).json()["queue_position"] == p)
+        eventually(position, wanted.__eq__)
     advance(slow_emulator, 198)
     assert slow_emulator.status(submitted).json()["status"] == "IN_QUEUE"
     advance(slow_emulator, 2)

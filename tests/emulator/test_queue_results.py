@@ -90,9 +90,10 @@ def test_a_result_too_early(slow_emulator: Emulator, endpoint: str) -> None:
     ],
 )
 def test_an_odd_error_body(emulator: Emulator, text: str) -> None:
-    """An app's failure that names an error type completes its request, whatever its body is."""
-    headers = {"x-fal-error-type": "odd"}
-    submitted = emulator.submit("emulator/answer", {"status": 500, "headers": headers, "text": text})
+    """An app's failure that names an error type completes its request and tells watchers, whatever its body is."""
+    given = {"status": 500, "headers": {"x-fal-error-type": "odd"}, "text": text}
+    emulator.will("slow", operation="work", endpoint="emulator/answer", seconds=0.1)
+    submitted = emulator.submit("emulator/answer", given)
     url = f"{submitted.json()['status_url']}/stream"
     assert emulator.http.get(url).text.count("COMPLETED") == 1
     status = emulator.status(submitted).json()

@@ -22,9 +22,9 @@ def test_the_way_of_a_request(slow_emulator: Emulator) -> None:
         assert slow_emulator.status(submitted).status_code == 202
         advance(slow_emulator, 0.2)
         reaches(slow_emulator, submitted, "IN_QUEUE")
-        status = slow_emulator.status(submitted)
-        assert (status.status_code, status.json()["queue_position"]) == (202, 0)
-        assert "error" not in status.json()
+        waits = slow_emulator.status(submitted)
+        assert (waits.status_code, waits.json()["queue_position"]) == (202, 0)
+        assert "error" not in waits.json()
         advance(slow_emulator, 0.6)
     status = slow_emulator.until_completed(submitted)
     assert status.keys().isdisjoint({"error", "error_type"})
@@ -38,6 +38,7 @@ def test_ids_of_attempts(slow_emulator: Emulator) -> None:
     submitted = slow_emulator.submit("emulator/echo", headers=queued(retries=3))
     ids = [reaches(slow_emulator, submitted, "IN_PROGRESS")["gateway_request_id"]]
     for _ in range(3):
+        reaches(slow_emulator, submitted, "IN_PROGRESS")
         advance(slow_emulator, 0.2)
         ids.append(reaches(slow_emulator, submitted, "IN_QUEUE")["gateway_request_id"])
         advance(slow_emulator, 0.6)

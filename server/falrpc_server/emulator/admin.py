@@ -133,6 +133,6 @@ class Admin:
         except (ValueError, RecursionError, TypeError, KeyError):
             seconds = math.nan
         if type(seconds) not in (int, float) or not 0 <= seconds <= ADVANCE_SECONDS_MAX:
-            return detail(400, '{"advance_seconds": N} is needed, a number that is not negative')
+            return detail(400, f'{{"advance_seconds": N}} is needed, N from 0 to {ADVANCE_SECONDS_MAX:.0f}')
         self._service.clock.advance(seconds)
         return Answer(204, b"")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,12 +49,14 @@ class Answer:
 class EventStream:
     """An answer whose body comes piece by piece.
 
-    The pieces may end in CutHere to break the connection instead of ending the body.
+    The pieces may end in CutHere to break the connection instead of ending the body. `ended` is called
+    once when no more are wanted, whether or not any was.
     """
 
     pieces: AsyncIterator[bytes]
     headers: Mapping[str, str] = field(default_factory=lambda: EVENTS)
     status: int = 200
+    ended: Callable[[], None] = lambda: None
 
 
 class CutHere(Exception):

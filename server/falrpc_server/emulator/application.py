@@ -103,8 +103,10 @@ class Application:
         try:
             own = Scenarios(_in_header(exchange.headers))
         except BadScenario as error:
-            await _read_body(exchange.receive)
-            await _send_whole(exchange.send, bad := detail(400, str(error)), bad.headers)
+            exchange.record.received(await _read_body(exchange.receive))
+            bad = detail(400, str(error))
+            exchange.record.status = bad.status
+            await _send_whole(exchange.send, bad, bad.headers)
             return
         scenario = own.take(target.operation, target.endpoint) or self._scenarios.take(
             target.operation, target.endpoint
@@ -163,7 +165,10 @@ class Application:
             changed = {**headers, **{name.lower(): value for name, value in scenario.headers.items()}}
             headers = {name: value for name, value in changed.items() if value is not None}
         if isinstance(answer, EventStream):
-            await self._send_pieces(exchange.send, answer.status, headers, answer.pieces, scenario)
+            try:
+                await self._send_pieces(exchange.send, answer.status, headers, answer.pieces, scenario)
+            finally:
+                answer.ended()
         elif isinstance(scenario, scenarios.CutBody | scenarios.SlowBody):
             whole = {**headers, "content-length": str(len(answer.body))}
             await self._send_pieces(exchange.send, answer.status, whole, _one_piece(answer.body), scenario)

@@ -40,7 +40,8 @@ class Clock:
         loop, now = asyncio.get_running_loop(), self.now()
         for sleeper, (due, timer) in self._sleepers.items():
             timer.cancel()
-            again = loop.call_later(self.real(max(0.0, due - now)), _wake, sleeper)
+            # A negative delay keeps those who are overdue in order.
+            again = loop.call_later(self.real(due - now), _wake, sleeper)
             self._sleepers[sleeper] = (due, again)
 
 

@@ -23,7 +23,7 @@ def instead(scenario: scenarios.Scenario | None) -> Answer | None:
         case scenarios.Instead():
             given = {name.lower(): value for name, value in scenario.headers.items()}
             headers = {"content-type": "application/json", **given}
-            return Answer(scenario.status, scenario.body.encode(), headers)
+            return Answer(scenario.status, scenario.whole_body(), headers)
         case scenarios.Fail():
             failure = FAILURES[scenario.kind]
             wait = {} if scenario.retry_after is None else {"retry-after": scenario.retry_after}
@@ -59,6 +59,7 @@ async def huge_body(size: int) -> Pieces:
     yield head
     for start in range(0, left := size - len(head) - len(tail), PIECE_BYTES):
         yield b"x" * min(PIECE_BYTES, left - start)
+        await asyncio.sleep(0)  # to others, and to the news that the client has left
     yield tail
 
 

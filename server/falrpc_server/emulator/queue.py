@@ -147,7 +147,15 @@ class Queue:
                     yield b": keepalive\n\n"
 
     async def _live(self, request: QueueRequest, delay: QueueDelay | None) -> None:
-        """A request's way through the queue, attempt by attempt."""
+        try:
+            answer = await self._outcome(request, delay)
+        except Exception:  # our own mistake: told, and no request stays IN_PROGRESS for ever
+            self._mistake()
+            answer = FAILURES["unhandled_exception"]
+        self._complete(request, answer)
+
+    async def _outcome(self, request: QueueRequest, delay: QueueDelay | None) -> Answer:
+        """A request's way through the queue, attempt by attempt, to the answer of the last one."""
         started = asyncio.get_running_loop().time()
         deadline = None if request.start_timeout_seconds is None else started + request.start_timeout_seconds
         seconds = request.model.queue_seconds
@@ -155,14 +163,12 @@ class Queue:
             seconds = delay.delay_seconds
         while True:
             if not await self._wait_turn(request, seconds, deadline):
-                self._complete(request, FAILURES["user_start_timeout"])
-                return
+                return FAILURES["user_start_timeout"]
             with self._slots.taken(request.model.endpoint_id):
                 answer = await self._attempt(request, delay)
             is_last = request.attempts >= ATTEMPTS_MAX or request.wants_no_retry
             if is_last or request.cancelled.is_set() or not _is_tried_again(answer):
-                self._complete(request, answer)
-                return
+                return answer
             request.gateway_request_id = self._ids.uuid()
             request.state, request.position, seconds = "IN_QUEUE", 0, RETRY_SECONDS
 
@@ -178,9 +184,6 @@ class Queue:
             return await self._perform(request)
         except AppError as error:
             return error.answer
-        except Exception:  # our own mistake: told, and no request stays IN_PROGRESS for ever
-            self._mistake()
-            return FAILURES["unhandled_exception"]
         finally:
             request.inference_seconds = self._clock.real(self._clock.now() - started)
 

@@ -137,7 +137,7 @@ def start_timeout(headers: dict[str, str]) -> float | None:
     if value is None:
         return None
     try:
-        seconds = float(value)
+        seconds = math.nan if "_" in value else float(value)
     except ValueError:
         seconds = math.nan
     if not 0.1 < seconds < math.inf:

@@ -4,6 +4,7 @@ A scenario is a JSON object whose `act` is the tag of one of the classes below a
 are its fields. Seconds of the network's acts are real ones, those of the queue pass with --speed.
 """
 
+import base64
 import itertools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, ClassVar
@@ -13,7 +14,7 @@ from msgspec import Meta
 
 from falrpc_server.emulator.answers import header_problem
 from falrpc_server.emulator.failures import EDGE_STATUSES, FAILURES, REQUEST_ERRORS
-from falrpc_server.emulator.routes import OPERATIONS
+from falrpc_server.emulator.routes import OPERATIONS, queue_base
 
 __all__ = ["ACTS", "BadScenario", "ConcurrencyLimit", "Scenario", "Scenarios", "read"]
 
@@ -22,6 +23,8 @@ WORK = "work"
 
 _STREAMS = ("stream", "status_stream")
 _OF_A_REQUEST = ("status", "status_stream", "result", "cancel")
+
+BODY_CHARACTERS_MAX = 64 * 1024 * 1024
 
 _Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 _Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -37,7 +40,7 @@ class Scenario(msgspec.Struct, tag_field="act", forbid_unknown_fields=True, kw_o
     """What happens to some requests.
 
     Attributes:
-        operation, endpoint: Which requests; empty means any.
+        operation, endpoint: Which requests; empty means any that the act can spoil.
         times: How many of them; null means all.
         after: How many are let through first.
     """
@@ -52,12 +55,22 @@ class Scenario(msgspec.Struct, tag_field="act", forbid_unknown_fields=True, kw_o
 
 
 class Instead(Scenario, tag="answer"):
-    """Answers with `status`, `headers` and `body` instead."""
+    """Answers with `status`, `headers` and `body` instead. What is no text comes as `body_base64`, and what
+    is long as `body_pieces`: texts, and how often each is repeated."""
 
     fits = (WORK, *OPERATIONS)
     status: _Status = 502
     headers: dict[str, str] = {}
     body: str = ""
+    body_base64: str = ""
+    body_pieces: list[tuple[str, _Count]] = []
+
+    def whole_body(self) -> bytes:
+        """The body. Raises ValueError."""
+        if sum(len(text) * times for text, times in self.body_pieces) > BODY_CHARACTERS_MAX:
+            raise ValueError(f"body_pieces have more than {BODY_CHARACTERS_MAX} characters")
+        pieces = "".join(text * times for text, times in self.body_pieces)
+        return self.body.encode() + pieces.encode() + base64.b64decode(self.body_base64, validate=True)
 
 
 class Fail(Scenario, tag="fail"):
@@ -193,6 +206,7 @@ ACTS: dict[str, type[Scenario]] = {
     )
 }
 _OF_THE_QUEUE = (QueueDelay, ConcurrencyLimit)
+_OF_STREAMS = tuple(cls for cls in ACTS.values() if cls.fits == _STREAMS)
 
 
 def read(data: Any) -> list[Scenario]:
@@ -217,15 +231,21 @@ def _read_one(data: Any) -> Scenario:
     for name, known in cls.choices.items():
         if getattr(scenario, name) not in known:
             raise BadScenario(f"unknown {name}: there are {', '.join(map(str, known))}")
-    for name in ("endpoint", "body"):
-        if not _is_text(getattr(scenario, name, "")):
-            raise BadScenario(f"{name} must be text that UTF-8 can hold")
+    if not _is_text(scenario.endpoint):
+        raise BadScenario("endpoint must be text that UTF-8 can hold")
+    if isinstance(scenario, Instead):
+        try:
+            scenario.whole_body()
+        except ValueError as error:
+            raise BadScenario(f"no such body: {error}") from None
     given = {k: v for k, v in getattr(scenario, "headers", {}).items() if v is not None}
     given |= {k: "" for k, v in getattr(scenario, "headers", {}).items() if v is None}
     if isinstance(scenario, Fail) and scenario.retry_after is not None:
         given["retry-after"] = scenario.retry_after
     if problem := header_problem(given):
         raise BadScenario(problem)
+    if isinstance(scenario, HugeAnswer) and scenario.status in (204, 304):
+        raise BadScenario(f"an answer with status {scenario.status} has no body")
     if isinstance(scenario, Headers) and "content-length" in map(str.lower, given):
         raise BadScenario("content-length says where the answer ends: cut_body makes it wrong")
     return scenario
@@ -262,6 +282,8 @@ class Scenarios:
         for id, scenario in self._of(operation, endpoint):
             if isinstance(scenario, _OF_THE_QUEUE):
                 continue
+            if isinstance(scenario, _OF_STREAMS) and operation not in _STREAMS:
+                continue
             if scenario.operation == "" and operation == WORK:
                 continue
             if self._use_up(id, scenario):
@@ -277,11 +299,11 @@ class Scenarios:
 
     def concurrency_limits(self, endpoint: str) -> list[ConcurrencyLimit]:
         """The limits that runs of an endpoint fall under."""
-        return [s for _, s in self._of("", endpoint) if isinstance(s, ConcurrencyLimit)]
+        return [s for _, s in self._of(WORK, endpoint) if isinstance(s, ConcurrencyLimit)]
 
     def _of(self, operation: str, endpoint: str) -> Iterator[tuple[int, Scenario]]:
         for id, scenario in list(self._scenarios.items()):
-            if scenario.operation in ("", operation) and scenario.endpoint in ("", endpoint):
+            if scenario.operation in ("", operation) and _is_for(scenario.endpoint, operation, endpoint):
                 yield id, scenario
 
     def _use_up(self, id: int, scenario: Scenario) -> bool:
@@ -293,3 +315,10 @@ class Scenarios:
             if scenario.times <= 0:
                 del self._scenarios[id]
         return True
+
+
+def _is_for(wanted: str, operation: str, endpoint: str) -> bool:
+    """Whether a scenario's endpoint is that of a request."""
+    if operation in _OF_A_REQUEST:  # their URLs name owner and alias only (§3.2)
+        wanted, endpoint = queue_base(wanted), queue_base(endpoint)
+    return wanted in ("", endpoint)

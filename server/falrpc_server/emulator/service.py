@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -173,20 +173,16 @@ class Service:
         start_timeout(incoming.headers)
         model = self._model(incoming.target.endpoint)
         self._refuse_when_full(model)
-        if answer := await self._scripted(model, own):
-            return answer
-        if model.answers_stream:
-            return await model.run(self._work(model, incoming, user))
-        if model.stream is None:
-            return unknown_path("/stream")
-        pieces = self._counted(model, model.stream(self._work(model, incoming, user)))
-        return EventStream(pieces, {**EVENTS, "x-fal-billable-units": "1"})
-
-    async def _counted(self, model: Model, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        with self.slots.taken(model.endpoint_id):
-            async with contextlib.aclosing(pieces):  # type: ignore[type-var]
-                async for piece in pieces:
-                    yield piece
+        with contextlib.ExitStack() as slot:
+            slot.enter_context(self.slots.taken(model.endpoint_id))
+            if answer := await self._scripted(model, own):
+                return answer
+            if model.answers_stream:
+                return await model.run(self._work(model, incoming, user))
+            if model.stream is None:
+                return unknown_path("/stream")
+            pieces = model.stream(self._work(model, incoming, user))
+            return EventStream(pieces, {**EVENTS, "x-fal-billable-units": "1"}, ended=slot.pop_all().close)
 
     async def _perform(self, request: QueueRequest) -> Answer:
         if answer := await self._scripted(request.model, request.scenarios):
