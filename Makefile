@@ -3,6 +3,7 @@
 #   make demo     a fal call over gRPC, end to end, without a key (FAL=live: against fal, with FAL_KEY)
 #   make test     all tests
 #   make test-conformance  of them: fal's own clients against the emulator, and the emulator's
+#   make test-errors       of them: fal's failures as statuses, and the cases in tests/cases/errors
 #   make check    format, lint, types, proto lint, generated files current
 #   make gen      writes generated files anew
 #   make format   mends what make check says about format
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 GEN_VENV := build/gen-venv
 TESTS ?= tests
 
-.PHONY: demo test test-conformance check gen format lock clean
+.PHONY: demo test test-conformance test-errors check gen format lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.runtime
@@ -26,16 +27,19 @@ test: $(VENV)/.dev $(GEN_VENV)/.ready
 test-conformance: TESTS = tests/conformance tests/emulator
 test-conformance: test
 
+test-errors: TESTS = tests/errors tests/unit/test_error_bodies.py tests/unit/test_rpc_status.py tests/unit/test_status_table.py
+test-errors: test
+
 check: $(VENV)/.dev $(GEN_VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
-	$(BIN)/python tests/generated_files.py --check
+	$(BIN)/python -m tools.generated_files --check
 
 gen: $(VENV)/.dev $(GEN_VENV)/.ready
-	$(BIN)/python tests/generated_files.py --write
+	$(BIN)/python -m tools.generated_files --write
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
@@ -62,7 +66,7 @@ $(GEN_VENV)/.ready: protos/requirements.lock
 	touch $@
 
 lock: $(VENV)/.dev
-	$(BIN)/python tests/lock.py
+	$(BIN)/python -m tools.lock
 
 clean:
 	rm -rf $(VENV) build dist demo-output

@@ -1,16 +1,22 @@
 """What can go wrong in an event stream: a model's (§8), a workflow's (§9), a status stream (§7.5)."""
 
+import asyncio
 import contextlib
 import itertools
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import httpx
 import pytest
 from tests.emulator.queueing import queued
 from tests.emulator.running import Emulator, running_emulator
+
+from falrpc_server.emulator import scenarios
+from falrpc_server.emulator.answers import CutHere
+from falrpc_server.emulator.faults import spoil
 
 Source = tuple[str, str, str]
 """Method, URL and body of a request for a stream."""
@@ -127,10 +133,12 @@ def test_stall(emulator: Emulator, source: Source) -> None:
         data, awaited = b"", events[:after_events]
         with opened(emulator, source) as connection:
             while b"\r\n\r\n" not in data or data.count(b"\n\n") < len(awaited):
-                data += connection.recv(65_536)
+                data += (piece := connection.recv(65_536))
+                assert piece
             connection.settimeout(0.2)
             with pytest.raises(TimeoutError):
                 connection.recv(1)
+        data = data.replace(b"http://x", emulator.url.encode())  # as its Host is
         assert shape(b"".join(re.findall(rb"data: .*\n\n", data))) == shape(b"".join(awaited))
         assert [record["outcome"] for record in emulator.ended()] == ["client_closed"]
 
@@ -139,7 +147,7 @@ def test_stall(emulator: Emulator, source: Source) -> None:
 @pytest.mark.parametrize("act", ["no_keepalives", "cut_body", "slow_body", "headers"])
 def test_what_is_no_fault_of_this_stream(emulator: Emulator, source: Source, act: str) -> None:
     """Without comments to leave out, and with no byte left out, slow or renamed, a stream stays as it is."""
-    fields = {
+    fields: dict[str, dict[str, Any]] = {
         "cut_body": {"after_bytes": 1_000_000},
         "slow_body": {"chunk_bytes": 7, "seconds": 0},
         "headers": {"headers": {"x-a": "b"}},
@@ -200,19 +208,29 @@ def test_a_stall_without_keepalives(commenting_emulator: Emulator) -> None:
         assert (data.count(b"data: "), data.count(b"keepalive"), b"COMPLETED" in data) == (1, 0, False)
 
 
-def test_comments_are_not_counted(commenting_emulator: Emulator) -> None:
-    """Only events count for `cut_event` and `repeat_events`: comments pass as they are."""
-    with waiting(commenting_emulator, {"act": "repeat_events"}) as (answer, _):
-        lines = answer.iter_lines()
-        told = [next(lines) for _ in range(8)]
-    assert (told[0], told[1]) == (told[2], told[3])
-    assert told[4:] == [": keepalive", "", ": keepalive", ""]
-    with waiting(commenting_emulator, {"act": "cut_event", "after_events": 1}) as (answer, cancel_url):
-        data, is_cancelled = b"", False
-        with pytest.raises(ENDS_OF_CONNECTIONS):
-            for piece in answer.iter_bytes():
-                data += piece
-                if data.count(b": keepalive\n\n") >= 2 and not is_cancelled:
-                    is_cancelled = commenting_emulator.http.put(cancel_url).status_code == 200
-    assert data.count(b"data: ") == 2
-    assert not data.endswith(b"\n\n")
+COMMENT = b": keepalive\n\n"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "pieces"),
+    [
+        ({"act": "repeat_events"}, [b"data: 1\n\n", b"data: 1\n\n", COMMENT, b"data: 2\n\n", b"data: 2\n\n"]),
+        ({"act": "cut_event", "after_events": 1}, [b"data: 1\n\n", COMMENT, b"data"]),
+        ({"act": "stall", "after_events": 2}, [b"data: 1\n\n", COMMENT, b"data: 2\n\n"]),
+        ({"act": "truncate_last_event"}, [b"data: 1\n\n", COMMENT, b"data: 2\n"]),
+        ({"act": "no_keepalives"}, [b"data: 1\n\n", b"data: 2\n\n"]),
+    ],
+)
+async def test_comments_are_no_events(scenario: dict[str, object], pieces: list[bytes]) -> None:
+    """Comments are neither counted nor repeated nor cut."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        for piece in (b"data: 1\n\n", COMMENT, b"data: 2\n\n"):
+            yield piece
+
+    seen = []
+    with contextlib.suppress(CutHere, TimeoutError):
+        async with asyncio.timeout(0.1):
+            async for piece in spoil(stream(), *scenarios.read(scenario)):
+                seen.append(piece)
+    assert seen == pieces

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests import generated_files
+from tools import generated_files
 
 ROOT = Path(__file__).parents[2]
 

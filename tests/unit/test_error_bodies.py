@@ -60,7 +60,6 @@ def test_a_model_error() -> None:
         DetailItem((), "only"),
         DetailItem((), "", "only"),
         DetailItem((), "text"),
-        DetailItem(("body",)),
     )
 
 

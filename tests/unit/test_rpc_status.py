@@ -185,11 +185,12 @@ def test_the_private_cause_stays_private(failure: Failure) -> None:
         (("body", "body"), "input.body"),
         (("query", "logs"), "query.logs"),
         (("header", "x-fal"), "header.x-fal"),
-        (("body", "a\n\u202e"), "input.a??"),
+        (("body", "a\n\u202e"), 'input["a??"]'),
+        (("body", "a.b", 'c"[0]', "", 1), 'input["a.b"]["c\\"[0]"][""][1]'),
     ],
 )
 def test_field_paths(loc: tuple[str | int, ...], path: str) -> None:
-    """`loc` becomes a path under input, with list positions in brackets and nothing unprintable."""
+    """`loc` becomes a path under input, with list positions in brackets, odd keys quoted, nothing unprintable."""
     assert verdicts.field_path(loc) == path
 
 

@@ -84,7 +84,7 @@ def _print_catalogue(catalogue: dict[str, Any]) -> None:
         print(f"  {name:26}{meaning}")
     print("\nFailures (of the scenario `fail`), and their HTTP status")
     for name, status in catalogue["failures"].items():
-        print(f"  {name:34}{status}")
+        print(f"  {name:36}{status}")
     print("\nThe emulator's own endpoints")
     for name, meaning in catalogue["endpoints"].items():
         print(f"  {name:30}{meaning}")

@@ -13,7 +13,8 @@ from falrpc_server.emulator.evidence import Evidence
 from falrpc_server.emulator.failures import FAILURES
 from falrpc_server.emulator.models.registry import MODELS
 from falrpc_server.emulator.routes import OPERATIONS
-from falrpc_server.emulator.scenarios import ACTS, BadScenario, Scenarios
+from falrpc_server.emulator.scenarios import ACTS, BadScenario
+from falrpc_server.emulator.scenarios_in_place import Scenarios
 from falrpc_server.emulator.service import Service
 from falrpc_server.emulator.tls import Authority
 

@@ -14,7 +14,8 @@ from falrpc_server.emulator.answers import Answer, CutHere, EventStream, detail,
 from falrpc_server.emulator.connection import TRANSPORT, reset
 from falrpc_server.emulator.evidence import Evidence, Record
 from falrpc_server.emulator.routes import Bases, Incoming, Target, target_of
-from falrpc_server.emulator.scenarios import BadScenario, Scenario, Scenarios
+from falrpc_server.emulator.scenarios import BadScenario, Scenario
+from falrpc_server.emulator.scenarios_in_place import Scenarios
 from falrpc_server.emulator.service import Options, Service
 from falrpc_server.emulator.tls import Authority
 
@@ -169,7 +170,7 @@ class Application:
                 await self._send_pieces(exchange.send, answer.status, headers, answer.pieces, scenario)
             finally:
                 answer.ended()
-        elif isinstance(scenario, scenarios.CutBody | scenarios.SlowBody):
+        elif isinstance(scenario, scenarios.CutBody | scenarios.SlowBody) and _has_body(answer):
             whole = {**headers, "content-length": str(len(answer.body))}
             await self._send_pieces(exchange.send, answer.status, whole, _one_piece(answer.body), scenario)
         else:
@@ -203,11 +204,13 @@ def _in_header(headers: dict[str, str]) -> list[Scenario]:
     if text is None:
         return []
     try:
-        return scenarios.read(json.loads(text.encode("latin-1")))
-    except BadScenario:
-        raise
+        data = json.loads(text.encode("latin-1"))
     except (ValueError, RecursionError) as error:
         raise BadScenario(f"{SCENARIO_HEADER} is no JSON: {error}") from None
+    found = scenarios.read(data)
+    if any(isinstance(scenario, scenarios.ConcurrencyLimit) for scenario in found):
+        raise BadScenario("concurrency_limit is about many requests: it can't come with one of them")
+    return found
 
 
 def _authority_of(server: tuple[str, int] | None) -> str:
@@ -239,8 +242,11 @@ async def _wait_closed(receive: Receive) -> None:
 
 
 async def _send_whole(send: Send, answer: Answer, headers: Mapping[str, str]) -> None:
-    has_body = answer.status not in (204, 304)
-    length = {"content-length": str(len(answer.body))} if has_body else {}
+    length = {"content-length": str(len(answer.body))} if _has_body(answer) else {}
     encoded_headers = encoded({**headers, **length})
     await send({"type": "http.response.start", "status": answer.status, "headers": encoded_headers})
-    await send({"type": "http.response.body", "body": answer.body if has_body else b""})
+    await send({"type": "http.response.body", "body": answer.body if _has_body(answer) else b""})
+
+
+def _has_body(answer: Answer) -> bool:
+    return answer.status not in (204, 304)

@@ -13,7 +13,7 @@ from falrpc_server.emulator.answers import Answer, AppError
 from falrpc_server.emulator.failures import request_error
 from falrpc_server.emulator.models.work import Model
 from falrpc_server.emulator.routes import Incoming
-from falrpc_server.emulator.scenarios import Scenarios
+from falrpc_server.emulator.scenarios_in_place import Scenarios
 
 __all__ = ["POSITION_AT_SUBMIT", "QueueRequest", "start_timeout"]
 

@@ -5,8 +5,7 @@ are its fields. Seconds of the network's acts are real ones, those of the queue 
 """
 
 import base64
-import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -14,15 +13,27 @@ from msgspec import Meta
 
 from falrpc_server.emulator.answers import header_problem
 from falrpc_server.emulator.failures import EDGE_STATUSES, FAILURES, REQUEST_ERRORS
-from falrpc_server.emulator.routes import OPERATIONS, queue_base
+from falrpc_server.emulator.routes import OPERATIONS
 
-__all__ = ["ACTS", "BadScenario", "ConcurrencyLimit", "Scenario", "Scenarios", "read"]
+__all__ = [
+    "ACTS",
+    "OF_A_REQUEST",
+    "OF_STREAMS",
+    "OF_THE_QUEUE",
+    "STREAMS",
+    "WORK",
+    "BadScenario",
+    "ConcurrencyLimit",
+    "QueueDelay",
+    "Scenario",
+    "read",
+]
 
 WORK = "work"
 """The operation of a model's run itself: in the queue its outcome is what is stored."""
 
-_STREAMS = ("stream", "status_stream")
-_OF_A_REQUEST = ("status", "status_stream", "result", "cancel")
+STREAMS = ("stream", "status_stream")
+OF_A_REQUEST = ("status", "status_stream", "result", "cancel")
 
 BODY_CHARACTERS_MAX = 64 * 1024 * 1024
 
@@ -144,7 +155,7 @@ class Headers(Scenario, tag="headers"):
 class CutEvent(Scenario, tag="cut_event"):
     """Sends `after_events` events of a stream and half of the next, then closes, or resets."""
 
-    fits = _STREAMS
+    fits = STREAMS
     after_events: _Count = 0
     resets: bool = False
 
@@ -152,27 +163,27 @@ class CutEvent(Scenario, tag="cut_event"):
 class TruncateLastEvent(Scenario, tag="truncate_last_event"):
     """Ends a stream without the blank line behind its last event."""
 
-    fits = _STREAMS
+    fits = STREAMS
 
 
 class RepeatEvents(Scenario, tag="repeat_events"):
     """Sends each event of a stream `copies` times."""
 
-    fits = _STREAMS
+    fits = STREAMS
     copies: Annotated[int, Meta(ge=2, le=100)] = 2
 
 
 class Stall(Scenario, tag="stall"):
     """Sends `after_events` events of a stream, then nothing more, and keeps it open."""
 
-    fits = _STREAMS
+    fits = STREAMS
     after_events: _Count = 0
 
 
 class NoKeepalives(Scenario, tag="no_keepalives"):
     """Leaves the comments out of a stream that keep it alive."""
 
-    fits = _STREAMS
+    fits = STREAMS
 
 
 class QueueDelay(Scenario, tag="queue"):
@@ -205,8 +216,8 @@ ACTS: dict[str, type[Scenario]] = {
         *(QueueDelay, ConcurrencyLimit),
     )
 }
-_OF_THE_QUEUE = (QueueDelay, ConcurrencyLimit)
-_OF_STREAMS = tuple(cls for cls in ACTS.values() if cls.fits == _STREAMS)
+OF_THE_QUEUE = (QueueDelay, ConcurrencyLimit)
+OF_STREAMS = tuple(cls for cls in ACTS.values() if cls.fits == STREAMS)
 
 
 def read(data: Any) -> list[Scenario]:
@@ -254,71 +265,3 @@ def _read_one(data: Any) -> Scenario:
 def _is_text(value: str) -> bool:
     """Whether UTF-8 can hold it: JSON can escape half a surrogate pair."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-class Scenarios:
-    """The scenarios in place, oldest first."""
-
-    def __init__(self, scenarios: list[Scenario] | None = None) -> None:
-        self._scenarios: dict[int, Scenario] = {}
-        self._ids = itertools.count(1)
-        self.add(scenarios or [])
-
-    def add(self, scenarios: list[Scenario]) -> None:
-        """Puts scenarios in place."""
-        for scenario in scenarios:
-            self._scenarios[next(self._ids)] = scenario
-
-    def clear(self) -> None:
-        """Removes all."""
-        self._scenarios.clear()
-
-    def listed(self) -> list[Mapping[str, Any]]:
-        """All that are in place."""
-        return [{"id": id, **msgspec.to_builtins(scenario)} for id, scenario in self._scenarios.items()]
-
-    def take(self, operation: str, endpoint: str) -> Scenario | None:
-        """The scenario that a request falls under, or a model's run: it is used up by that."""
-        for id, scenario in self._of(operation, endpoint):
-            if isinstance(scenario, _OF_THE_QUEUE):
-                continue
-            if isinstance(scenario, _OF_STREAMS) and operation not in _STREAMS:
-                continue
-            if scenario.operation == "" and operation == WORK:
-                continue
-            if self._use_up(id, scenario):
-                return scenario
-        return None
-
-    def take_queue_delay(self, endpoint: str) -> QueueDelay | None:
-        """What a submitted request has to wait for; it is used up by that."""
-        for id, scenario in self._of("submit", endpoint):
-            if isinstance(scenario, QueueDelay) and self._use_up(id, scenario):
-                return scenario
-        return None
-
-    def concurrency_limits(self, endpoint: str) -> list[ConcurrencyLimit]:
-        """The limits that runs of an endpoint fall under."""
-        return [s for _, s in self._of(WORK, endpoint) if isinstance(s, ConcurrencyLimit)]
-
-    def _of(self, operation: str, endpoint: str) -> Iterator[tuple[int, Scenario]]:
-        for id, scenario in list(self._scenarios.items()):
-            if scenario.operation in ("", operation) and _is_for(scenario.endpoint, operation, endpoint):
-                yield id, scenario
-
-    def _use_up(self, id: int, scenario: Scenario) -> bool:
-        if scenario.after > 0:
-            scenario.after -= 1
-            return False
-        if scenario.times is not None:
-            scenario.times -= 1
-            if scenario.times <= 0:
-                del self._scenarios[id]
-        return True
-
-
-def _is_for(wanted: str, operation: str, endpoint: str) -> bool:
-    """Whether a scenario's endpoint is that of a request."""
-    if operation in _OF_A_REQUEST:  # their URLs name owner and alias only (§3.2)
-        wanted, endpoint = queue_base(wanted), queue_base(endpoint)
-    return wanted in ("", endpoint)

@@ -28,7 +28,8 @@ from falrpc_server.emulator.models.work import Downloads, Model, Work
 from falrpc_server.emulator.queue import Queue
 from falrpc_server.emulator.queue_requests import QueueRequest, start_timeout
 from falrpc_server.emulator.routes import Incoming, queue_base
-from falrpc_server.emulator.scenarios import WORK, Scenarios
+from falrpc_server.emulator.scenarios import WORK
+from falrpc_server.emulator.scenarios_in_place import Scenarios
 from falrpc_server.emulator.signing import Signer
 from falrpc_server.emulator.slots import Slots
 from falrpc_server.emulator.webhooks import Webhooks

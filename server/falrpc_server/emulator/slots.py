@@ -5,7 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 
-from falrpc_server.emulator.scenarios import Scenarios
+from falrpc_server.emulator.scenarios_in_place import Scenarios
 
 __all__ = ["Slots"]
 

@@ -5,6 +5,7 @@ It knows every body shape of docs/fal-http-api.md §12.4, and nothing of what a 
 
 import email.utils
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ TEXT_CHARACTERS_MAX = 2_000
 ITEMS_MAX = 500
 LOC_PARTS_MAX = 32
 RETRY_AFTER_SECONDS_MAX = 86_400
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,23 +229,24 @@ def _items(detail: Any) -> tuple[tuple[DetailItem, ...], int]:
             items.append(
                 DetailItem(
                     loc=tuple(
-                        p if isinstance(p, int) and not isinstance(p, bool) else _text(p)
+                        p if isinstance(p, int) else _text(p)
                         for p in parts[:LOC_PARTS_MAX]
-                        if isinstance(p, str | int)
+                        if isinstance(p, str | int) and not isinstance(p, bool)
                     ),
                     msg=_text(entry.get("msg")) or _text(entry.get("message")),
                     type=_text(entry.get("type")),
                     url=_text(entry.get("url")),
                 )
             )
-    return tuple(items), max(0, len(detail) - ITEMS_MAX)
+    return tuple(item for item in items if item.msg or item.type), max(0, len(detail) - ITEMS_MAX)
 
 
 def _text(value: Any) -> str:
-    """The value when it is text, cut; what UTF-8 can't carry (lone surrogates) is replaced."""
+    """The value when it is text, cut; what UTF-8 can't carry and what terminals obey is replaced."""
     if not isinstance(value, str):
         return ""
-    return value[:TEXT_CHARACTERS_MAX].encode("utf-8", "replace").decode()
+    text = value[:TEXT_CHARACTERS_MAX].encode("utf-8", "replace").decode()
+    return _CONTROL.sub(lambda found: " " if found[0].isspace() else "?", text)
 
 
 def _flag(newer: str | None, older: str | None) -> bool | None:

@@ -7,7 +7,7 @@ answers mean.
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,6 +24,7 @@ from falrpc_server.fal_http.wire import Request
 __all__ = ["About", "Answer", "Exchanges", "OpenAnswer"]
 
 ERROR_BODY_BYTES_MAX = 2 * 1024 * 1024
+SECRET_MIN = 8  # characters
 ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 
 _T = TypeVar("_T")
@@ -128,6 +129,8 @@ class Exchanges:
     def __init__(self, transport: httpx.AsyncBaseTransport, key: str, user_agent: str) -> None:
         self._transport = transport
         self._credential = (("Authorization", f"Key {key}"),)
+        # Its second half is the secret. Short ones, as in tests, would be found in ordinary words.
+        self._secrets = [part.encode() for part in (key, key.partition(":")[2]) if len(part) >= SECRET_MIN]
         self._standard_headers = (("User-Agent", user_agent), ("Accept-Encoding", "identity"))
 
     async def fetch(
@@ -213,7 +216,7 @@ class Exchanges:
         if 200 <= response.status_code < 300:
             return response
         try:
-            raise await _refusal(response, about)
+            raise await _refusal(response, about, self._secrets)
         finally:
             await response.aclose()
 
@@ -233,8 +236,8 @@ async def _repeating(attempt: Callable[[], Awaitable[_T]], scope: Scope) -> _T:
         await asyncio.sleep(delay)
 
 
-async def _refusal(response: httpx.Response, about: About) -> FalError:
-    """The error of an answer that is not 2xx. What can't be read of its body is left out."""
+async def _refusal(response: httpx.Response, about: About, secrets: Sequence[bytes]) -> FalError:
+    """The error of an answer that is not 2xx. What can't be read of it is left out, and so are secrets."""
     body = b""
     try:
         async with aclosing(_pieces(response)) as pieces:
@@ -244,6 +247,8 @@ async def _refusal(response: httpx.Response, about: About) -> FalError:
                     break
     except httpx.TransportError:
         pass  # the status was read: it is the answer, however little of its text came
+    for secret in secrets:
+        body = body.replace(secret, b"[key]")
     answer = error_bodies.read(response.status_code, response.headers, body)
     return FalError(
         about.operation,

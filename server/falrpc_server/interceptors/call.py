@@ -29,7 +29,8 @@ class Call:
         scope: What it lends to exchanges with fal.
         endpoint_id, request_id: What it is about, as soon as that is known.
         has_handle: Whether request_id names a queue request that goes on without the call.
-        code, reason: How it ended, for the log.
+        code, reason, source, http_status: How it ended, whose affair that is, and what fal answered when it
+            failed, for the log.
         messages: How many messages were sent.
         is_drained: Whether the server's shutdown ended it.
     """
@@ -51,6 +52,8 @@ class Call:
         self.has_handle = False
         self.code = "OK"
         self.reason = ""
+        self.source = ""
+        self.http_status = 0
         self.messages = 0
         self.is_drained = False
         self._task = asyncio.current_task()

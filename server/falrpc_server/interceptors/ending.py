@@ -70,6 +70,9 @@ def _progress(call: Call) -> CallProgress:
 async def _end(call: Call, verdict: Verdict) -> NoReturn:
     call.code = code_pb2.Code.Name(verdict.code)
     call.reason = verdict.reason
+    call.source = verdict.source.value
+    call.http_status = verdict.http_status
+    call.is_about(call.endpoint_id, call.request_id or verdict.request_id)
     status = rpc_status.status_of(verdict)
     trailers = ((rpc_status.DETAILS_HEADER, status.SerializeToString()),)
     await call.context.abort(_CODES[verdict.code], status.message, trailers)

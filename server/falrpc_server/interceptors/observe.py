@@ -23,6 +23,8 @@ async def observe(call: Call, proceed: Proceed) -> Any:
             "call.finished",
             code=call.code,
             reason=call.reason,
+            source=call.source,
+            http_status=call.http_status,
             endpoint_id=call.endpoint_id,
             request_id=call.request_id,
             duration_seconds=round(time.monotonic() - call.started, 6),

@@ -4,9 +4,11 @@ It knows the table (status_table.py) and what fal's error bodies carry; how a ve
 rpc_status.py's affair.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from google.rpc import code_pb2
 
@@ -19,6 +21,7 @@ from falrpc_server.translate.violations import InvalidRequest, Violation
 __all__ = [
     "CallProgress",
     "FieldViolation",
+    "Source",
     "Verdict",
     "cut_bytes",
     "field_path",
@@ -38,7 +41,17 @@ REASON_CHARACTERS_MAX = 63  # of google.rpc.ErrorInfo
 FIELD_BYTES_MAX = 200
 METADATA_BYTES_MAX = 160
 
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _NOT_IN_REASON = re.compile(r"[^A-Z0-9]+")
+
+
+class Source(Enum):
+    """Whose affair a failure is: what an operator asks first."""
+
+    CALLER = "caller"
+    GATEWAY = "gateway"
+    FAL = "fal"
+    ACCOUNT = "account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,8 @@ class Verdict:
         resource: Type and name of google.rpc.ResourceInfo.
         request_id: google.rpc.RequestInfo.
         help_urls: google.rpc.Help.
+        source: Whose affair it is, for the log.
+        http_status: What fal answered, for the log; 0 when it did not.
     """
 
     code: int
@@ -81,6 +96,8 @@ class Verdict:
     resource: tuple[str, str] | None = None
     request_id: str = ""
     help_urls: Sequence[str] = ()
+    source: Source = Source.GATEWAY
+    http_status: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +139,7 @@ def of_invalid_request(error: InvalidRequest) -> Verdict:
         metadata={"delivery": Delivery.NOT_SENT.value},
         violations=found,
         violations_left_out=error.left_out,
+        source=Source.CALLER,
     )
 
 
@@ -156,7 +174,7 @@ def _of_fal_error(error: FalError) -> Verdict:
     row = status_table.row_of(error)
     answer = error.answer or ErrorAnswer(error.http_status)
     code = status_table.code_of(error, row)
-    violations = _violations(answer)
+    violations = _violations(error, answer)
     verdict = Verdict(
         code=code,
         message=row.text or _sentence(error, answer, violations),
@@ -164,6 +182,8 @@ def _of_fal_error(error: FalError) -> Verdict:
         domain=OWN_DOMAIN if row.reason else FAL_DOMAIN,
         metadata=_metadata(error, answer, status_table.delivery_of(error, row)),
         request_id=error.request_id or answer.request_id,
+        source=_source(row, code),
+        http_status=error.http_status,
     )
     if error.failure is Failure.ANSWER and not row.text:
         verdict.violations = violations
@@ -185,7 +205,12 @@ def of_deadline(progress: CallProgress) -> Verdict:
     """The call's time is over."""
     return _cut_short(
         progress,
-        Verdict(code_pb2.DEADLINE_EXCEEDED, "the call's deadline has passed", "CALL_DEADLINE_EXCEEDED"),
+        Verdict(
+            code_pb2.DEADLINE_EXCEEDED,
+            "the call's deadline has passed",
+            "CALL_DEADLINE_EXCEEDED",
+            source=Source.CALLER,
+        ),
     )
 
 
@@ -217,17 +242,31 @@ def _cut_short(progress: CallProgress, verdict: Verdict) -> Verdict:
 
 
 def field_path(loc: Sequence[str | int]) -> str:
-    """A model error's `loc` as a field path: `["body", "loras", 0, "path"]` is `input.loras[0].path`."""
+    """A model error's `loc` as a field path: `["body", "loras", 0, "path"]` is `input.loras[0].path`.
+
+    A key that is no identifier is quoted: `input["a.b"]`.
+    """
     parts = list(loc)
-    root = "input"
+    path = "input"
     if parts and parts[0] == "body":
         parts = parts[1:]
     elif parts and parts[0] in ("query", "header", "path", "cookie"):
-        root, parts = str(parts[0]), parts[1:]
-    path = root
+        path, parts = str(parts[0]), parts[1:]
     for part in parts:
-        path += f"[{part}]" if isinstance(part, int) else f".{_printable(part)}"
+        if isinstance(part, str) and _IDENTIFIER.fullmatch(part):
+            path += f".{part}"
+        else:
+            path += f"[{part if isinstance(part, int) else json.dumps(_printable(part), ensure_ascii=False)}]"
     return cut_bytes(path, FIELD_BYTES_MAX)
+
+
+def _source(row: Row, code: int) -> Source:
+    if row in (status_table.OWN_KEY_REFUSED, status_table.HOST_REFUSED):
+        return Source.GATEWAY
+    if row.quota or code == code_pb2.PERMISSION_DENIED:
+        return Source.ACCOUNT
+    is_callers = code in (code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.FAILED_PRECONDITION)
+    return Source.CALLER if is_callers else Source.FAL
 
 
 def _resource(error: FalError, row: Row) -> tuple[str, str] | None:
@@ -236,13 +275,16 @@ def _resource(error: FalError, row: Row) -> tuple[str, str] | None:
     return ("fal.model", error.endpoint_id) if error.endpoint_id else None
 
 
-def _violations(answer: ErrorAnswer) -> list[FieldViolation]:
+def _violations(error: FalError, answer: ErrorAnswer) -> list[FieldViolation]:
     found = [
         FieldViolation(field_path(item.loc), item.msg or item.type, _upper(item.type))
         for item in answer.items
     ]
-    if not found and answer.http_status == 422 and answer.text:
-        found.append(FieldViolation("input", answer.text))
+    if not found and answer.text and (error.operation.is_paid or error.is_stored):
+        if answer.http_status in (413, 422):
+            found.append(FieldViolation("input", answer.text))
+        elif answer.error_type == "bad_request" and not error.node_id:  # fal means its headers (§12.1)
+            found.append(FieldViolation("options", answer.text, _upper(answer.error_type)))
     return found
 
 

@@ -1,6 +1,7 @@
 """Generated files: writes them, or says which are not current. Used by `make gen` and `make check`.
 
-Stubs come from protos/ by the pinned generators in build/gen-venv; docs/configuration.md from Settings.
+Stubs come from protos/ by the pinned generators in build/gen-venv, docs/configuration.md from Settings,
+docs/errors.md from the contract and the status table.
 """
 
 import argparse
@@ -10,7 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from falrpc_server.config_reference import render
+from tools import errors_reference
+
+from falrpc_server import config_reference
 
 ROOT = Path(__file__).parent.parent
 GENERATOR = ROOT / "build/gen-venv/bin/python"
@@ -20,7 +23,8 @@ def generate(root: Path) -> None:
     """Writes all generated files below a directory, laid out as in this repository."""
     subprocess.run([GENERATOR, ROOT / "protos/generate.py", root / "generated"], check=True)
     (root / "docs").mkdir(exist_ok=True)
-    (root / "docs/configuration.md").write_text(render())
+    (root / "docs/configuration.md").write_text(config_reference.render())
+    (root / "docs/errors.md").write_text(errors_reference.render())
 
 
 def stale_files() -> list[str]:
