@@ -16,7 +16,7 @@ from tests.failures import unpacked_details
 from falrpc_server.fal_http import error_bodies
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.models import Operation
-from falrpc_server.translate import rpc_status, verdicts
+from falrpc_server.translate import error_texts, rpc_status, verdicts
 
 BODIES = 100_000
 SEED = 31
@@ -159,7 +159,7 @@ def test_any_bytes(operation: Operation, status: int, headers: dict[str, str], b
 def test_any_loc(loc: list[str | int]) -> None:
     """Any `loc` is a legal field path."""
     [item] = error_bodies.read(422, {}, json.dumps({"detail": [{"loc": loc, "msg": "m"}]}).encode()).items
-    assert is_path(verdicts.field_path(item.loc))
+    assert is_path(error_texts.field_path(item.loc))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.failures import unpacked_details
 from falrpc import v1
 from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError, UploadMismatch
 from falrpc_server.fal_http.models import Operation
-from falrpc_server.translate import rpc_status, status_table, verdicts
+from falrpc_server.translate import error_texts, rpc_status, status_table, verdicts
 from falrpc_server.translate.status_table import Delivery, Quota, Row
 from falrpc_server.translate.verdicts import CallProgress, FieldViolation, Verdict
 from falrpc_server.translate.violations import InvalidRequest, Violation
@@ -191,7 +191,7 @@ def test_the_private_cause_stays_private(failure: Failure) -> None:
 )
 def test_field_paths(loc: tuple[str | int, ...], path: str) -> None:
     """`loc` becomes a path under input, with list positions in brackets, odd keys quoted, nothing unprintable."""
-    assert verdicts.field_path(loc) == path
+    assert error_texts.field_path(loc) == path
 
 
 # A subscription that has submitted: it was accepted and paid, whatever cuts it afterwards

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
-from falrpc_server.translate.verdicts import Verdict, cut_bytes
+from falrpc_server.translate.error_texts import cut_bytes
+from falrpc_server.translate.verdicts import Verdict
 
 __all__ = ["DETAILS_HEADER", "MESSAGE_BYTES_MAX", "STATUS_BYTES_MAX", "status_of"]
 

@@ -4,8 +4,6 @@ It knows the table (status_table.py) and what fal's error bodies carry; how a ve
 rpc_status.py's affair.
 """
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,6 +13,7 @@ from google.rpc import code_pb2
 from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError, UploadMismatch
 from falrpc_server.fal_http.models import Operation
 from falrpc_server.translate import status_table
+from falrpc_server.translate.error_texts import cut_bytes, field_path, printable, reason_word
 from falrpc_server.translate.status_table import Delivery, Quota, Row
 from falrpc_server.translate.violations import InvalidRequest, Violation
 
@@ -23,8 +22,6 @@ __all__ = [
     "FieldViolation",
     "Source",
     "Verdict",
-    "cut_bytes",
-    "field_path",
     "of_deadline",
     "of_drain",
     "of_fal_error",
@@ -37,12 +34,7 @@ OWN_DOMAIN = "falrpc"
 FAL_DOMAIN = "fal.ai"
 BILLING_URL = "https://fal.ai/dashboard/billing"
 RETRY_SECONDS_DEFAULT = 1.0
-REASON_CHARACTERS_MAX = 63  # of google.rpc.ErrorInfo
-FIELD_BYTES_MAX = 200
 METADATA_BYTES_MAX = 160
-
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_NOT_IN_REASON = re.compile(r"[^A-Z0-9]+")
 
 
 class Source(Enum):
@@ -241,25 +233,6 @@ def _cut_short(progress: CallProgress, verdict: Verdict) -> Verdict:
     return verdict
 
 
-def field_path(loc: Sequence[str | int]) -> str:
-    """A model error's `loc` as a field path: `["body", "loras", 0, "path"]` is `input.loras[0].path`.
-
-    A key that is no identifier is quoted: `input["a.b"]`.
-    """
-    parts = list(loc)
-    path = "input"
-    if parts and parts[0] == "body":
-        parts = parts[1:]
-    elif parts and parts[0] in ("query", "header", "path", "cookie"):
-        path, parts = str(parts[0]), parts[1:]
-    for part in parts:
-        if isinstance(part, str) and _IDENTIFIER.fullmatch(part):
-            path += f".{part}"
-        else:
-            path += f"[{part if isinstance(part, int) else json.dumps(_printable(part), ensure_ascii=False)}]"
-    return cut_bytes(path, FIELD_BYTES_MAX)
-
-
 def _source(row: Row, code: int) -> Source:
     if row in (status_table.OWN_KEY_REFUSED, status_table.HOST_REFUSED):
         return Source.GATEWAY
@@ -277,20 +250,20 @@ def _resource(error: FalError, row: Row) -> tuple[str, str] | None:
 
 def _violations(error: FalError, answer: ErrorAnswer) -> list[FieldViolation]:
     found = [
-        FieldViolation(field_path(item.loc), item.msg or item.type, _upper(item.type))
+        FieldViolation(field_path(item.loc), item.msg or item.type, reason_word(item.type))
         for item in answer.items
     ]
     if not found and answer.text and (error.operation.is_paid or error.is_stored):
         if answer.http_status in (413, 422):
             found.append(FieldViolation("input", answer.text))
         elif answer.error_type == "bad_request" and not error.node_id:  # fal means its headers (§12.1)
-            found.append(FieldViolation("options", answer.text, _upper(answer.error_type)))
+            found.append(FieldViolation("options", answer.text, reason_word(answer.error_type)))
     return found
 
 
 def _sentence(error: FalError, answer: ErrorAnswer, violations: Sequence[FieldViolation]) -> str:
     if error.failure is not Failure.ANSWER:
-        return _printable(error.text)
+        return printable(error.text)
     if answer.text:
         return answer.text
     if violations:
@@ -305,15 +278,9 @@ def _fal_reason(error: FalError, answer: ErrorAnswer) -> str:
     # The item that decided the code names the reason, else the first one does.
     decisive = [t for t in types if t in status_table.REQUEST_ERRORS or t in status_table.MODEL_ERRORS]
     for candidate in (*decisive, *types):
-        if reason := _upper(candidate):
+        if reason := reason_word(candidate):
             return reason
     return f"HTTP_{answer.http_status}"
-
-
-def _upper(text: str) -> str:
-    """The text in ErrorInfo's alphabet, `[A-Z][A-Z0-9_]+[A-Z0-9]`; empty when nothing is left."""
-    word = _NOT_IN_REASON.sub("_", text.upper()).strip("_")[:REASON_CHARACTERS_MAX].strip("_")
-    return word if re.fullmatch(r"[A-Z][A-Z0-9_]+[A-Z0-9]", word) else ""
 
 
 def _metadata(error: FalError, answer: ErrorAnswer, delivery: Delivery) -> dict[str, str]:
@@ -334,21 +301,7 @@ def _metadata(error: FalError, answer: ErrorAnswer, delivery: Delivery) -> dict[
 
 
 def _present(**entries: str) -> dict[str, str]:
-    return {
-        name: cut_bytes(_printable(value), METADATA_BYTES_MAX) for name, value in entries.items() if value
-    }
-
-
-def cut_bytes(text: str, bytes_max: int) -> str:
-    """Cuts a text to so many bytes of UTF-8, on a character's boundary, and marks the cut."""
-    encoded = text.encode()
-    if len(encoded) <= bytes_max:
-        return text
-    return encoded[: bytes_max - 3].decode(errors="ignore") + "…"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return {name: cut_bytes(printable(value), METADATA_BYTES_MAX) for name, value in entries.items() if value}
 
 
 def _retry_seconds(error: FalError, row: Row, code: int, answer: ErrorAnswer) -> float | None:

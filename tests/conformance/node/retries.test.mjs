@@ -55,7 +55,8 @@ describe("retries", { concurrency: true }, () => {
   test("a run whose connection is reset is sent four times in all", async () => {
     await scenario("reset_before_body", { operation: "run", endpoint: "emulator/sleep", times: null });
     const error = await rejection(fal.run("emulator/sleep", { input: { seconds: 0 } }));
-    assert.equal(error.cause.code, "ECONNRESET");
+    // What a reset under TLS looks like depends on what is read first.
+    assert.ok(["ECONNRESET", "UND_ERR_SOCKET"].includes(error.cause.code), error.cause.code);
     assert.equal(await count("run", "emulator/sleep"), 4);
   });
 
