@@ -19,6 +19,7 @@ from typing import Any
 
 import aiohttp
 import httpx
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 __all__ = ["Limits", "Progress", "Transport"]
@@ -220,7 +221,7 @@ def _kind(error: Exception, progress: Progress) -> type[httpx.TransportError] | 
         return httpx.WriteError
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
         return httpx.RemoteProtocolError
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
         return httpx.RemoteProtocolError
     if isinstance(error, aiohttp.ClientError | OSError):
         return httpx.ReadError
