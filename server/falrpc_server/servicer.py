@@ -109,7 +109,8 @@ class Servicer:
         _about_handle(call, request.handle)
         ref, wait_seconds = requests.result(request)
         last = await self._wait(ref, wait_seconds, call) if wait_seconds else None
-        payload = await self._fal.result(ref, call.scope)
+        is_completed = last is not None and last.state is QueueState.COMPLETED
+        payload = await self._fal.result(ref, call.scope, is_completed=is_completed)
         call.succeeded(payload.call)
         return responses.result(payload, last.inference_seconds if last else None)
 
@@ -263,13 +264,13 @@ class Servicer:
         """Reads the result of a request that is completed; fal may take a moment to agree."""
         for delay in RESULT_LATE_SECONDS:
             try:
-                return await self._fal.result(ref, call.scope)
+                return await self._fal.result(ref, call.scope, is_completed=True)
             except FalError as error:
                 is_too_early = error.answer.is_too_early if error.answer else False
                 if not is_too_early and error.failure is not Failure.NOT_COMPLETED:
                     raise
             await asyncio.sleep(delay)
-        return await self._fal.result(ref, call.scope)
+        return await self._fal.result(ref, call.scope, is_completed=True)
 
     async def _cancel_abandoned(self, ref: RequestRef, call: Call) -> None:
         """Cancels what nobody waits for any more. The call is gone: the log has the outcome."""

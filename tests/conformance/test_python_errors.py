@@ -169,9 +169,9 @@ def test_unknown_app(client: Calling, call: str) -> None:
     assert error.message == "Application 'nobody/nothing' not found"
 
 
-@pytest.mark.parametrize("call", ["run", "submit"])
+@pytest.mark.parametrize("call", ["run", "subscribe"])
 def test_unknown_path(client: Calling, call: str) -> None:
-    """A path that an app doesn't have is a 404 of the app (§12.3)."""
+    """A path that an app doesn't have is a 404 of the app (§12.3), in the queue of its result (§7.2)."""
     error = _failure(getattr(client, call), "fal-ai/flux/nothing", {})
     assert (error.status_code, error.message) == (404, "Path /nothing not found")
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
@@ -47,6 +48,8 @@ def test_the_list_on_the_command_line() -> None:
     assert {*ACTS, *FAILURES, *MODELS, *ENDPOINTS, *OPERATIONS, "work"} - names == set()
     for cls in ACTS.values():
         assert [field.name for field in msgspec.structs.fields(cls) if field.name not in ran.stdout] == []
+    for shown in ("string clean | cut | reset", "integer 200..599", "any, required"):
+        assert shown in ran.stdout
     assert ran.stderr == ""
 
 
@@ -142,14 +145,23 @@ def test_a_good_time(value: str, slow_emulator: Emulator) -> None:
 
 
 def test_the_clock_moves_models(slow_emulator: Emulator) -> None:
-    """A model that would take days here has ended once as much time was skipped."""
-    with slow_emulator.send("POST", "/run/emulator/fail", b'{"seconds":3600}') as connection:
+    """A model that would take long here has ended once as much time was skipped."""
+    # 0.1 s of fal's time are 10 s here.
+    with slow_emulator.send("POST", "/run/emulator/fail", b"{}") as connection:
         connection.settimeout(0.1)
         with pytest.raises(TimeoutError):
             connection.recv(1)
-        connection.settimeout(10)
+        connection.settimeout(5)
         slow_emulator.http.post("/_emulator/clock", json={"advance_seconds": 3_600})
         assert connection.recv(65_536).startswith(b"HTTP/1.1 500 ")
+
+
+def test_seconds_of_a_failure(slow_emulator: Emulator, emulator: Emulator) -> None:
+    """Seconds that the input asks for are real ones, however fast or slow fal's time passes."""
+    for one in (slow_emulator, emulator):
+        began = time.monotonic()
+        assert one.run("emulator/fail", {"seconds": 0.3}).status_code == 500
+        assert 0.3 <= time.monotonic() - began < 5
 
 
 def test_reports(emulator: Emulator) -> None:

@@ -61,6 +61,22 @@ def test_the_one_key(strict_emulator: Emulator) -> None:
     assert right.status_code == 200
 
 
+def test_a_download_with_another_key(strict_emulator: Emulator) -> None:
+    """With --key, a wrong key on a download counts as none: public files are read, hidden ones are not there."""
+    right = {"authorization": "Key right:one"}
+    answer = strict_emulator.http.post(
+        "/rest/storage/auth/token?storage_type=fal-cdn-v3", json={}, headers=right
+    )
+    bearer = {"authorization": f"Bearer {answer.json()['token']}"}
+    hidden = {"x-fal-object-lifecycle": '{"initial_acl": {"default": "hide"}}'}
+    for headers, status in ((bearer, 200), (bearer | hidden, 404)):
+        uploaded = strict_emulator.http.post("/cdn/files/upload", content=b"x", headers=headers)
+        url = uploaded.json()["access_url"]
+        assert strict_emulator.http.get(url, headers=right).content == b"x"
+        for wrong in ("Key right:two", "Key left:one", "Key right", "nonsense"):
+            assert strict_emulator.http.get(url, headers={"authorization": wrong}).status_code == status
+
+
 def test_files_need_no_key(emulator: Emulator) -> None:
     """Signed uploads and downloads work without a key."""
     urls = emulator.initiate()

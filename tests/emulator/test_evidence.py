@@ -26,6 +26,21 @@ def test_records(emulator: Emulator) -> None:
     assert record["at"] <= record["closed_at"]
 
 
+@pytest.mark.parametrize(
+    ("authorization", "shown"), [("Bearer secret-token", "Bearer …"), ("Key a:b", "Key …"), ("", " …")]
+)
+def test_secrets_in_records(emulator: Emulator, authorization: str, shown: str) -> None:
+    """A record has the query without signatures, and of a credential only its scheme."""
+    secrets = dict.fromkeys(("signature", "identity", "fal_jwt_token"), "SECRET")
+    headers = {"authorization": authorization}
+    emulator.run("emulator/echo", params={"a": "b", "empty": "", **secrets}, headers=headers)
+    [record] = emulator.ended()
+    assert record["query"] == {"a": "b", "empty": ""}
+    assert record["headers"]["authorization"] == shown
+    assert record["path"] == "/run/emulator/echo"
+    assert not any(secret in emulator.http.get("/_emulator/evidence").text for secret in ("SECRET", "a:b"))
+
+
 def test_counts(emulator: Emulator) -> None:
     """Requests are counted by operation and endpoint, and forgotten when asked; our own are not counted."""
     for _ in range(3):
@@ -194,7 +209,7 @@ def test_records_max() -> None:
     """The oldest records are forgotten beyond a number, and all requests are counted."""
     evidence = Evidence()
     for number in range(RECORDS_MAX + 5):
-        evidence.end(evidence.begin("run", "POST", f"/{number}", "emulator/echo", {}), "answered")
+        evidence.end(evidence.begin("run", "POST", f"/{number}", {}, "emulator/echo", {}), "answered")
     report = evidence.report({})
     assert len(report["requests"]) == RECORDS_MAX
     assert (report["requests"][0]["path"], report["open_requests"]) == ("/5", 0)

@@ -13,6 +13,7 @@ from falrpc_server.emulator.failures import EDGE_STATUSES, FAILURES, REQUEST_ERR
 SENTENCE = b'{"a":"0123456789"}'
 HTTP_DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 ADDED = {"x-fal-request-id", "content-length"}
+OF_THE_SDK = ("value_error", "input_value_error")
 FAL_HTTP_API = Path(__file__).parents[2] / "docs/fal-http-api.md"
 
 
@@ -53,7 +54,7 @@ def test_request_errors_as_documented() -> None:
 
 def test_model_errors_as_documented() -> None:
     """The model errors are there with the statuses and contexts of §12.2."""
-    table = {name: row for name, row in rows("12.2").items() if name in FAILURES and name != "value_error"}
+    table = {name: row for name, row in rows("12.2").items() if name in FAILURES and name not in OF_THE_SDK}
     assert len(table) == 31
     for name, [told, *_] in table.items():
         failure = FAILURES[name]
@@ -64,6 +65,15 @@ def test_model_errors_as_documented() -> None:
         assert failure.status == int(told[:3] if told[:3].isdecimal() else 422)
         assert told == "same" or bool(keys) == ("ctx" in item)
         assert told == "same" or item.get("ctx", {}).keys() <= keys
+
+
+@pytest.mark.parametrize("name", OF_THE_SDK)
+def test_model_errors_of_the_sdk(name: str) -> None:
+    """What fal's SDK makes of an app's exception is a 422 for a field, without a URL (§12.2)."""
+    assert name in rows("12.2")
+    [item] = json.loads(FAILURES[name].body)["detail"]
+    assert (FAILURES[name].status, item["type"], item["loc"]) == (422, name, ["body", "prompt"])
+    assert item.keys() == {"loc", "msg", "type"}
 
 
 @pytest.mark.parametrize("retry_after", [None, "2", HTTP_DATE])

@@ -166,7 +166,7 @@ def test_cut_body_on_the_wire(tls_emulator: tuple[Emulator, int], scheme: str, r
     ],
 )
 def test_slow_body(emulator: Emulator, path: str, given: bytes, whole: bytes) -> None:
-    """`slow_body` sends the whole body in pieces, with a pause after each."""
+    """`slow_body` sends the whole body in pieces, with a pause before each but the first."""
     emulator.will("slow_body", chunk_bytes=6, seconds=0.1)
     started, arrived = time.monotonic(), []
     with emulator.http.stream("POST", f"/run/{path}", content=given) as answer:
@@ -177,7 +177,15 @@ def test_slow_body(emulator: Emulator, path: str, given: bytes, whole: bytes) ->
             arrived.append(time.monotonic() - started)
     assert b"".join(pieces) == whole
     assert len(pieces) > 1
+    assert len(pieces[0]) == 6
+    assert arrived[-1] - arrived[0] >= 0.09 * ((len(whole) - 1) // 6)
     assert arrived[-1] >= 0.1 * ((len(whole) - 1) // 6)
+
+
+def test_no_pause_around_one_piece(emulator: Emulator) -> None:
+    """A body in one piece has no pause before or after it."""
+    emulator.will("slow_body", chunk_bytes=100, seconds=60)
+    assert emulator.run("emulator/echo", SENTENCE).content == SENTENCE
 
 
 @pytest.mark.parametrize("path", ["/run/emulator/echo", "/run/emulator/echo/stream", "/queue/emulator/echo"])

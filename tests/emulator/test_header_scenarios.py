@@ -100,6 +100,7 @@ def test_a_bad_header(emulator: Emulator, path: str, text: str) -> None:
     answer = emulator.http.post(path, content="{}", headers={HEADER.encode(): text.encode("latin-1")})
     assert answer.status_code == 400
     assert answer.json()["detail"]
+    assert len(answer.headers["x-fal-request-id"]) == 36
     assert queue(emulator) == before
 
 

@@ -170,6 +170,11 @@ def test_max_queue_length(slow_emulator: Emulator) -> None:
     refused = submit("1")
     assert (refused.status_code, refused.headers["x-fal-needs-retry"]) == (429, "1")
     assert submit("0", "fal-ai/face-to-sticker").status_code == 200
+    by_name = {"host": "queue.fal.run"}
+    also = slow_emulator.http.post(
+        "/fal-ai/esrgan", content="{}", params={"fal_max_queue_length": "1"}, headers=by_name
+    )
+    assert also.status_code == 429
     for submitted in waiting:
         slow_emulator.http.put(submitted.json()["cancel_url"])
     assert submit("0").status_code == 200

@@ -20,6 +20,20 @@ def test_sigterm_with_everything_open() -> None:
     raise AssertionError(f"{seconds} s at the best of {TRIES} tries")
 
 
+def test_an_idle_connection_stays_open() -> None:
+    """A connection is kept longer than clients keep theirs (5 s is usual), so that it is they who close."""
+    with running_emulator() as (emulator, _), emulator.connect() as connection:
+        request = b"GET /_emulator/health HTTP/1.1\r\nhost: x\r\n\r\n"
+        connection.sendall(request)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        connection.settimeout(6)
+        with pytest.raises(TimeoutError):
+            while connection.recv(65_536).startswith(b"{"):  # the body, if it came by itself
+                pass
+        connection.sendall(request)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
 def seconds_to_stop() -> float:
     """How long an emulator takes to stop that has everything open."""
     with running_emulator() as (emulator, process):

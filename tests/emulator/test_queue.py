@@ -29,6 +29,14 @@ def test_submit(slow_emulator: Emulator) -> None:
     }
 
 
+def test_submit_with_a_webhook(slow_emulator: Emulator) -> None:
+    """With a webhook, submit also tells the id of the attempt that the webhook will name (§11.1)."""
+    params = {"fal_webhook": "http://127.0.0.1:9/"}
+    body = slow_emulator.submit("fal-ai/flux/dev", FLUX, params=params).json()
+    assert body["gateway_request_id"] == body["request_id"]
+    assert "gateway_request_id" not in slow_emulator.http.get(body["status_url"]).json()
+
+
 def test_status_codes(slow_emulator: Emulator) -> None:
     """A status is 202 while it waits and while it runs, 200 when it is over."""
     waits = slow_emulator.status(slow_emulator.submit("fal-ai/flux/dev", FLUX))
@@ -148,6 +156,15 @@ def test_no_delay(emulator: Emulator, position: int) -> None:
     submitted = emulator.submit("emulator/echo", headers=queued(delay_seconds=0, position=position))
     assert submitted.json()["queue_position"] == position
     assert emulator.result(submitted).status_code == 200
+
+
+def test_inference_time(slow_emulator: Emulator) -> None:
+    """The time of a run is told in fal's seconds, those skipped included."""
+    submitted = slow_emulator.submit("emulator/cancellable", {"seconds": 1})
+    reaches(slow_emulator, submitted, "IN_PROGRESS")
+    advance(slow_emulator, 500)
+    seconds = slow_emulator.until_completed(submitted)["metrics"]["inference_time"]
+    assert 500 < seconds < 501
 
 
 def test_a_long_way_forward(slow_emulator: Emulator) -> None:

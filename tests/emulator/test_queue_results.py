@@ -31,6 +31,23 @@ def test_a_bad_input_is_found_when_it_runs(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize(
+    "endpoint", ["fal-ai/flux/nothing", "workflows/emulator/replay/x/y", "emulator/echo/x"]
+)
+def test_an_unknown_path_is_found_when_it_runs(emulator: Emulator, endpoint: str) -> None:
+    """Submit takes any path of an app that there is; that it isn't there is the result, and costs nothing."""
+    submitted = emulator.submit(endpoint)
+    assert (submitted.status_code, submitted.json()["status"]) == (200, "IN_QUEUE")
+    result = emulator.result(submitted)
+    base = "/".join(endpoint.split("/")[: 3 if endpoint.startswith("workflows") else 2])
+    assert (result.status_code, result.json()) == (
+        404,
+        {"detail": f"Path {endpoint.removeprefix(base)} not found"},
+    )
+    assert result.headers["x-fal-billable-units"] == "0"
+    assert emulator.status(submitted).json()["error"] == "Invalid status code: 404"
+
+
+@pytest.mark.parametrize(
     ("error_type", "status"),
     [("runner_disconnected", 503), ("internal_error", 500), ("request_timeout", 504), ("bad_request", 400)],
 )

@@ -10,6 +10,10 @@ from tests.emulator.running import Emulator, events
 from falrpc_server.emulator.failures import REQUEST_ERRORS
 
 HINT, NO_HINT = {"x-fal-needs-retry": "1"}, {"x-fal-needs-retry": "0"}
+FINAL = {  # the last three are transient for whoever waits (§12.1), but the queue tries 503 and 504 only (§7.1)
+    *("bad_request", "client_cancelled", "client_disconnected"),
+    *("internal_error", "runner_server_error", "concurrent_requests_limit"),
+}
 USER = {"x-fal-request-timeout-type": "user"}
 
 
@@ -110,10 +114,10 @@ def test_retry_in_spite_of_the_header(emulator: Emulator, value: str) -> None:
 
 @pytest.mark.parametrize("error_type", REQUEST_ERRORS)
 def test_request_errors(emulator: Emulator, error_type: str) -> None:
-    """Of the request errors those are tried again that §12.1 calls transient, and no others."""
+    """Request errors are tried again when they are 503 or 504, or a disturbed connection (§7.1), and no others."""
     submitted = emulator.submit("emulator/echo", headers=queued(retries=1, error_type=error_type))
     status = emulator.until_completed(submitted)
-    if error_type in ("bad_request", "client_cancelled", "client_disconnected"):
+    if error_type in FINAL:
         assert (status["error_type"], known(emulator, submitted)["attempts"]) == (error_type, 1)
         assert emulator.result(submitted).status_code == REQUEST_ERRORS[error_type][0]
     else:
@@ -150,6 +154,8 @@ def test_answers_that_are_tried_again(emulator: Emulator, status: int, headers: 
         *((status, NO_HINT) for status in (429, 500, 502, 503, 504)),
         (503, {"x-fal-needs-retry": "false"}),
         (500, {"x-fal-error-type": "runner_server_error"}),
+        (500, {"x-fal-error-type": "runner_server_error", **HINT}),
+        (429, {"x-fal-error-type": "concurrent_requests_limit", **HINT}),
         (504, USER),
         (504, {**USER, **HINT}),
         (504, {"x-fal-request-timeout-type": "User", "x-fal-error-type": "startup_timeout"}),

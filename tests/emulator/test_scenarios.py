@@ -181,6 +181,16 @@ def test_the_refusal_names_what_there_is(emulator: Emulator, data: Any, names: l
     assert [name for name in names if name not in text] == []
 
 
+@pytest.mark.parametrize("field", ["times", "after"])
+def test_a_limit_stays(emulator: Emulator, field: str) -> None:
+    """A limit is in place until scenarios are cleared: one for some requests only is refused."""
+    scenario = {"act": "concurrency_limit", "limit": 1, field: 1}
+    answer = emulator.http.post("/_emulator/scenarios", json=scenario)
+    assert answer.status_code == 400
+    assert "neither times nor after" in answer.json()["detail"]
+    assert emulator.http.get("/_emulator/scenarios").json() == []
+
+
 MISFITS = [(act, "work") for act in ACTS.keys() - {"answer", "fail", "hang", "slow", "concurrency_limit"}]
 MISFITS += [(act, "run") for act in ("cut_event", "truncate_last_event", "repeat_events", "stall")]
 MISFITS += [("no_keepalives", "submit"), ("queue", "run"), ("concurrency_limit", "run")]

@@ -44,6 +44,22 @@ def test_ends(emulator: Emulator, end: str, tail: str, is_clean: bool) -> None:
             assert text == f'data: {{ "n":1e3}}\n\ndata: 15860307465884635512\n\n{tail}'
 
 
+@pytest.mark.parametrize("endpoint", ["emulator/events", "workflows/emulator/replay"])
+def test_named_events(emulator: Emulator, endpoint: str) -> None:
+    """Events have the name that the input gives, each of them."""
+    text, _ = read(emulator, endpoint, '{"events":[1,{"a":2}],"event":"step"}')
+    assert text == 'event: step\ndata: 1\n\nevent: step\ndata: {"a":2}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given", "units"),
+    [("workflows/fal-ai/sdxl-sticker", {"prompt": "a"}, "3"), ("emulator/events", {"events": [1]}, "1")],
+)
+def test_billable_units(emulator: Emulator, endpoint: str, given: object, units: str) -> None:
+    """A stream's head tells what it costs: a workflow costs as much as its steps."""
+    assert emulator.stream(endpoint, given).headers["x-fal-billable-units"] == units
+
+
 @pytest.mark.parametrize("end", ["cut", "hang"])
 def test_a_stream_begins_before_its_first_event(emulator: Emulator, end: str) -> None:
     """The head is there although no event comes."""

@@ -119,6 +119,18 @@ async def test_expiry() -> None:
     assert record["attempts"][-1]["after_seconds"] < 10
 
 
+async def test_expiry_while_the_clock_is_moved() -> None:
+    """No attempt begins after expiry, although the next one was due before it."""
+    clock = Clock(STANDING)
+    async with Receiver(reply(500)).running() as receiver, webhooks(clock) as one:
+        one.send(receiver.url, news(expires_after_seconds=10))
+        await attempts(one, 1)
+        clock.advance(10)
+        record = await ended(one)
+    assert (record["outcome"], record["reason"]) == ("failed", "retries ended")
+    assert len(record["attempts"]) == len(receiver.received) == 1
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
 async def test_redirect(status: int) -> None:
     """A redirect is a permanent failure and nobody goes where it points."""

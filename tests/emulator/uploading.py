@@ -9,6 +9,7 @@ from falrpc_server.emulator.clock import Clock
 from falrpc_server.emulator.files.storage import Storage
 from falrpc_server.emulator.files.uploads import Uploads
 from falrpc_server.emulator.ids import Ids
+from falrpc_server.emulator.keys import Keys
 from falrpc_server.emulator.routes import Bases, Incoming, target_of
 
 REST = "https://rest.fal.ai/storage"
@@ -20,10 +21,17 @@ DAY = 86_400
 class Fal:
     """fal's storage without a network: each call is a request to Uploads."""
 
-    def __init__(self, *, gcs: bool = False, speed: float = 1e-6, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        gcs: bool = False,
+        speed: float = 1e-6,
+        seed: int | None = None,
+        key: str | None = None,
+    ) -> None:
         self.clock = Clock(speed)
         ids = Ids(seed)
-        self._uploads = Uploads(Storage(self.clock, ids), self.clock, ids, gcs=gcs)
+        self._uploads = Uploads(Storage(self.clock, ids), self.clock, ids, Keys(key), gcs=gcs)
 
     def call(
         self, method: str, url: str, body: Any = b"", user: str = "me", **headers: str

@@ -64,8 +64,9 @@ def told(failure: Failure, request_id: str = REQUEST_ID) -> dict[str, Any]:
         told["truncated"] = bool(metadata.pop("truncated"))
     for detail in failure.details:
         told |= _of_detail(detail, request_id)
-    for name in ("endpoint_id", "request_id"):  # the same in all calls of their kind
-        metadata.pop(name, None)
+    metadata.pop("endpoint_id", None)  # the same in all calls
+    assert ("request_info" in told) == ("request_id" in metadata)
+    metadata.pop("request_id", None)
     if metadata:
         told["metadata"] = metadata
     return told
@@ -86,6 +87,11 @@ def wanted(case: Case, told: dict[str, Any]) -> dict[str, Any]:
 
 def _of_detail(detail: Message, request_id: str) -> dict[str, Any]:
     match detail:
+        case details_pb2.ErrorInfo():
+            return {}
+        case details_pb2.RequestInfo():
+            assert detail.request_id == request_id
+            return {"request_info": True}
         case details_pb2.BadRequest():
             return {
                 "violations": [
@@ -100,12 +106,17 @@ def _of_detail(detail: Message, request_id: str) -> dict[str, Any]:
         case details_pb2.RetryInfo():
             return {"retry_seconds": detail.retry_delay.ToMilliseconds() / 1000}
         case details_pb2.QuotaFailure():
-            return {"quota": detail.violations[0].subject}
+            [quota] = detail.violations
+            assert quota.description
+            return {"quota": quota.subject}
         case details_pb2.PreconditionFailure():
-            return {"precondition": detail.violations[0].type}
+            [precondition] = detail.violations
+            assert precondition.subject
+            assert precondition.description
+            return {"precondition": precondition.type}
         case details_pb2.ResourceInfo():
             name = detail.resource_name.replace(request_id, REQUEST_ID)
             return {"resource": {"type": detail.resource_type, "name": name}}
         case details_pb2.Help():
             return {"help": [link.url for link in detail.links]}
-    return {}
+    raise AssertionError(f"a detail that no case knows: {detail.DESCRIPTOR.name}")

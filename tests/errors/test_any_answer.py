@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +23,9 @@ BODIES = 100_000
 SEED = 31
 PRIVATE = "a-private-prompt-5f2c"  # the value of every `input`
 TRAILERS_BYTES_MAX = 7_000
+STATUS_BYTES_MAX = 4_096
+MESSAGE_BYTES_MAX = 300
+REASON = re.compile(r"[A-Z][A-Z0-9_]{1,61}[A-Z0-9]")
 ENTRY_BYTES = 32  # what HTTP/2 adds for each header (RFC 9113 §6.5.2)
 UNESCAPED = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"  # in grpc-message
 
@@ -100,8 +104,11 @@ def assert_good(status: status_pb2.Status) -> None:
     """What holds for any status: a code that can be sent, ErrorInfo, legal paths, and its size."""
     assert status.code not in (code_pb2.OK, code_pb2.CANCELLED)
     assert trailers_bytes(status) <= TRAILERS_BYTES_MAX
+    assert status.ByteSize() <= STATUS_BYTES_MAX
+    assert len(quote(status.message, safe=UNESCAPED)) <= MESSAGE_BYTES_MAX
     details = unpacked_details(status)
     [info] = [detail for detail in details if isinstance(detail, error_details_pb2.ErrorInfo)]
+    assert REASON.fullmatch(info.reason)
     assert info.metadata["delivery"] in ("REJECTED", "UNKNOWN", "ACCEPTED", "FAILED")
     for detail in details:
         if isinstance(detail, error_details_pb2.BadRequest):

@@ -47,8 +47,9 @@ def answer_of(case: Case) -> FalError:
         error_bodies.Failure.ANSWER,
         "private",
         answer=answer,
-        is_stored=operation is Operation.RESULT and answer.is_outcome,
-        endpoint_id="" if is_upload else ENDPOINT,
+        # The client has read that the request is completed.
+        is_stored=operation is Operation.RESULT and answer.may_be_outcome,
+        endpoint_id="" if is_upload else case.request.get("endpoint_id", ENDPOINT),
         request_id=REQUEST_ID if case.rpc in ABOUT_A_REQUEST else "",
     )
     error.hit_queue_limit = "max_queue_length" in case.request

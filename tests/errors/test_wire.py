@@ -96,7 +96,8 @@ async def made(case: Case, stub: "v1.FalServiceAsyncStub", fal: Fal) -> tuple[Fa
     model = MODELS[case.rpc] if "events" in case.fal else ECHO
     match case.rpc:
         case "Run":
-            failed = await failure_of(stub.Run(v1.RunRequest(endpoint_id=ECHO, input=given)))
+            endpoint_id = case.request.get("endpoint_id", ECHO)
+            failed = await failure_of(stub.Run(v1.RunRequest(endpoint_id=endpoint_id, input=given)))
         case "Submit":
             queue = v1.QueueOptions(**case.request)
             asked = v1.SubmitRequest(endpoint_id=ECHO, input=given, queue=queue)
@@ -108,7 +109,7 @@ async def made(case: Case, stub: "v1.FalServiceAsyncStub", fal: Fal) -> tuple[Fa
             failed = await failure_of(stub.StreamWorkflow(workflow))
         case _:
             failed = await failure_of(stub.Upload(uploading()))
-    return failed, failed.info.metadata["request_id"] or REQUEST_ID
+    return failed, failed.info.metadata.get("request_id", REQUEST_ID)
 
 
 @pytest.mark.parametrize("case", [pytest.param(one, id=one.name) for one in all_cases()])

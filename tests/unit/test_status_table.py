@@ -20,7 +20,8 @@ def answered(
     operation: Operation, status: int, *, stored: bool = False, request_id: str = "r-1", **answer: object
 ) -> FalError:
     """The failure that an HTTP error answer is."""
-    answer = ErrorAnswer(status, request_id=request_id, **answer)
+    platforms = bool(answer.get("error_type"))  # fal repeats its type in a header
+    answer = ErrorAnswer(status, request_id=request_id, is_platforms=platforms, **answer)
     known = "" if operation.is_paid else "r-1"
     return FalError(
         operation, Failure.ANSWER, "x", answer=answer, is_stored=stored, endpoint_id="a/b", request_id=known

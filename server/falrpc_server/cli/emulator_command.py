@@ -22,7 +22,15 @@ def emulator(
         int | None,
         typer.Option(min=0, max=65535, help="Serve TLS there, too, with a certificate of its own."),
     ] = None,
-    speed: Annotated[float, typer.Option(min=0.001, help="2 makes the models twice as fast.")] = 1.0,
+    speed: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            max=1e6,
+            help="fal's time passes so many times faster: queue, models, expiry, retries of webhooks. "
+            "What a caller asks for in seconds stays real.",
+        ),
+    ] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Gives the same ids in every run.")] = None,
     keepalive_seconds: Annotated[
         float, typer.Option(min=0.001, help="How often a silent status stream gets a comment.")
@@ -78,7 +86,9 @@ def _print_catalogue(catalogue: dict[str, Any]) -> None:
         print(f"  {name}\n      {act['summary']}")
         for field, default in act["fields"].items():
             print(f"      {field}: {default}")
-    print(f"  all have {', '.join(catalogue['scenario fields'])}")
+    print("  fields of all")
+    for field, meaning in catalogue["scenario fields"].items():
+        print(f"      {field}: {meaning}")
     print("\nOperations (of a scenario)")
     for name, meaning in catalogue["operations"].items():
         print(f"  {name:26}{meaning}")

@@ -11,6 +11,7 @@ from falrpc_server.emulator import scenarios
 from falrpc_server.emulator.answers import Answer, detail, json_answer
 from falrpc_server.emulator.evidence import Evidence
 from falrpc_server.emulator.failures import FAILURES
+from falrpc_server.emulator.models.inputs import Field
 from falrpc_server.emulator.models.registry import MODELS
 from falrpc_server.emulator.routes import OPERATIONS
 from falrpc_server.emulator.scenarios import ACTS, BadScenario
@@ -43,7 +44,7 @@ def catalogue() -> dict[str, Any]:
         "models": {
             name: {
                 "summary": model.summary,
-                "input": {f.name: f.kind + (", required" if f.required else "") for f in model.fields},
+                "input": {field.name: _described(field) for field in model.fields},
                 "streams": model.stream is not None,
                 "queue_seconds": model.queue_seconds,
                 "seconds": model.seconds,
@@ -61,11 +62,27 @@ def catalogue() -> dict[str, Any]:
             }
             for act, cls in ACTS.items()
         },
-        "scenario fields": list(scenarios.Scenario.__struct_fields__),
+        "scenario fields": {
+            "operation": "which requests, of the operations below; any when empty",
+            "endpoint": "of which endpoint; any when empty",
+            "times": "how many requests; null for all; 1",
+            "after": "how many requests are let through first; 0",
+        },
         "operations": {**OPERATIONS, scenarios.WORK: "a model's run: in the queue its outcome is stored"},
         "failures": {name: answer.status for name, answer in FAILURES.items()},
         "endpoints": ENDPOINTS,
     }
+
+
+def _described(field: Field) -> str:
+    """What an input field takes."""
+    text = field.kind
+    if field.choices:
+        text += f" {' | '.join(map(str, field.choices))}"
+    if field.minimum is not None or field.maximum is not None:
+        low, high = ("" if one is None else f"{one:g}" for one in (field.minimum, field.maximum))
+        text += f" {low}..{high}"
+    return text + (", required" if field.required else "")
 
 
 def _shown(field: msgspec.structs.FieldInfo) -> Any:

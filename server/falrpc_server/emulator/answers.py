@@ -110,10 +110,11 @@ def unknown_path(path: str) -> Answer:
     return detail(404, f"Path {path} not found", {"x-fal-billable-units": "0"})
 
 
-def sse(data: str) -> bytes:
-    """One server-sent event: one data line, but text of several lines needs several (§8.4)."""
+def sse(data: str, event: str = "") -> bytes:
+    """One server-sent event, perhaps named: one data line, but text of several lines needs several (§8.4)."""
+    name = f"event: {event}\n" if event else ""
     lines = "".join(f"data: {line}\n" for line in _LINE_END.split(data))
-    return f"{lines}\n".encode()
+    return f"{name}{lines}\n".encode()
 
 
 def header_problem(headers: Any) -> str | None:

@@ -81,7 +81,9 @@ class Application:
         host = headers.get("host", "")
         target = target_of(scope["method"], path, host)
         bases = Bases.of(scope.get("scheme", "http"), host, _authority_of(scope.get("server")))
-        record = self._evidence.begin(target.operation, scope["method"], path, target.endpoint, headers)
+        record = self._evidence.begin(
+            target.operation, scope["method"], path, query, target.endpoint, headers
+        )
         connection = scope["extensions"][TRANSPORT]
         exchange = Exchange(target, headers, query, bases, record, connection, receive, send)
         outcome = "client_closed"
@@ -96,6 +98,10 @@ class Application:
                 reset(connection)
             else:
                 connection.close()
+        except Exception:  # our own mistake: too late for an answer
+            self._evidence.mistake()
+            outcome = "failed"
+            connection.close()
         finally:
             self._evidence.end(record, outcome)
 
@@ -107,7 +113,9 @@ class Application:
             exchange.record.received(await _read_body(exchange.receive))
             bad = detail(400, str(error))
             exchange.record.status = bad.status
-            await _send_whole(exchange.send, bad, bad.headers)
+            await _send_whole(
+                exchange.send, bad, {**bad.headers, "x-fal-request-id": self.service.ids.uuid()}
+            )
             return
         scenario = own.take(target.operation, target.endpoint) or self._scenarios.take(
             target.operation, target.endpoint
@@ -243,7 +251,8 @@ async def _wait_closed(receive: Receive) -> None:
 
 async def _send_whole(send: Send, answer: Answer, headers: Mapping[str, str]) -> None:
     length = {"content-length": str(len(answer.body))} if _has_body(answer) else {}
-    encoded_headers = encoded({**headers, **length})
+    given = {name: value for name, value in headers.items() if name != "content-length"}
+    encoded_headers = encoded({**given, **length})
     await send({"type": "http.response.start", "status": answer.status, "headers": encoded_headers})
     await send({"type": "http.response.body", "body": answer.body if _has_body(answer) else b""})
 

@@ -12,6 +12,8 @@ from typing import Any
 __all__ = ["Evidence", "Record"]
 
 RECORDS_MAX = 10_000
+COUNTS_MAX = 10_000
+SECRET_PARAMETERS = ("signature", "identity", "fal_jwt_token")
 
 
 @dataclass(slots=True)
@@ -20,8 +22,9 @@ class Record:
 
     Attributes:
         scenario: The act of the scenario that it fell under.
-        outcome: `open`, `answered`, `client_closed` (the client went away first) or `cut` (a scenario
-            broke the connection).
+        query: The query's parameters without signatures.
+        outcome: `open`, `answered`, `client_closed` (the client went away first), `cut` (a scenario broke the
+            connection) or `failed` (the emulator's own mistake).
         closed_at: When the answer was complete or the connection gone.
     """
 
@@ -30,6 +33,7 @@ class Record:
     operation: str
     method: str
     path: str
+    query: dict[str, str]
     endpoint: str
     headers: dict[str, str]
     body_bytes: int = 0
@@ -61,12 +65,26 @@ class Evidence:
     internal_errors: int = 0
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    def begin(self, operation: str, method: str, path: str, endpoint: str, headers: dict[str, str]) -> Record:
+    def begin(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        endpoint: str,
+        headers: dict[str, str],
+    ) -> Record:
         """Notes a request as soon as its head is read."""
-        shown = {name: "Key …" if name == "authorization" else value for name, value in headers.items()}
-        record = Record(next(self._numbers), time.time(), operation, method, path, endpoint, shown)
+        shown = {name: value for name, value in query.items() if name not in SECRET_PARAMETERS}
+        number, now = next(self._numbers), time.time()
+        record = Record(
+            number, now, operation, method, path, shown, endpoint, dict(map(_hidden, headers.items()))
+        )
         self.records.append(record)
-        self.counts[operation, endpoint] += 1
+        counted = (operation, endpoint)
+        self.counts[
+            counted if counted in self.counts or len(self.counts) < COUNTS_MAX else (operation, "…")
+        ] += 1
         self.open_requests += 1
         return record
 
@@ -115,3 +133,9 @@ class Evidence:
             "open_connections": len(self.connections),
             "internal_errors": self.internal_errors,
         }
+
+
+def _hidden(header: tuple[str, str]) -> tuple[str, str]:
+    """A header without its credential: the scheme stays."""
+    name, value = header
+    return (name, f"{value.split(' ')[0]} …") if name == "authorization" else header

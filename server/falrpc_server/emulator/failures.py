@@ -8,7 +8,7 @@ from typing import Any
 
 from falrpc_server.emulator.answers import Answer, detail, json_answer
 
-__all__ = ["EDGE_STATUSES", "FAILURES", "REQUEST_ERRORS", "edge_page", "request_error"]
+__all__ = ["EDGE_STATUSES", "ERRORS_URL", "FAILURES", "REQUEST_ERRORS", "edge_page", "request_error"]
 
 REQUEST_ERRORS: dict[str, tuple[int, str]] = {
     "request_timeout": (504, "Request timed out"),
@@ -124,6 +124,7 @@ _UNBILLED = {"x-fal-billable-units": "0"}
 FAILURES: dict[str, Answer] = {
     # §2.3: credentials
     "unknown_key": detail(401, "No user found for Key ID and Secret"),
+    "invalid_key": detail(401, "invalid key credentials"),
     "malformed_key": detail(
         401, "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."
     ),
@@ -144,6 +145,10 @@ FAILURES: dict[str, Answer] = {
     **{name: _model_error(name) for name in _MODEL_ERRORS},
     "value_error": json_answer(
         {"detail": [{"loc": ["body", "prompt"], "msg": "Prompt is not good", "type": "value_error"}]}, 422
+    ),
+    "input_value_error": json_answer(
+        {"detail": [{"loc": ["body", "prompt"], "msg": "Prompt is not good", "type": "input_value_error"}]},
+        422,
     ),
     "pydantic_1": json_answer(
         {
@@ -186,6 +191,8 @@ FAILURES: dict[str, Answer] = {
     "unknown_app": detail(404, "Application 'nobody/nothing' not found"),
     "app_error": detail(400, "The app says no"),
     "unhandled_exception": detail(500, "Internal Server Error"),
+    "worth_another_try": detail(500, "Try again", {"x-fal-needs-retry": "true"}),
+    "worth_another_try_older_header": detail(500, "Try again", {"x-fal-retryable": "true"}),
     "gpu_error": detail(503, "GPU error"),
     "cuda_out_of_memory": detail(503, "CUDA error: out of memory"),
     "upload_policy_failed": detail(424, "Failed to upload the output"),
@@ -201,6 +208,7 @@ FAILURES: dict[str, Answer] = {
     "errors_list": json_answer(
         {"detail": "Invalid input", "errors": [{"field": "prompt", "message": "is too short"}]}, 400
     ),
+    "request_id_in_body": json_answer({"detail": "Internal error", "request_id": "abc"}, 500),
     "retry_after_in_body": json_answer({"detail": "Slow down", "retry_after": 60}, 429),
     "empty_body": Answer(500, b"", {}),
     "arbitrary_bytes": Answer(500, bytes(range(256)), {"content-type": "application/octet-stream"}),

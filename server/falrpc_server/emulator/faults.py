@@ -74,10 +74,13 @@ async def _cut(pieces: Pieces, after_bytes: int, resets: bool) -> Pieces:
 
 
 async def _slow(pieces: Pieces, chunk_bytes: int, seconds: float) -> Pieces:
+    is_first = True
     async for piece in pieces:
         for start in range(0, len(piece), chunk_bytes):
+            if not is_first:
+                await asyncio.sleep(seconds)
+            is_first = False
             yield piece[start : start + chunk_bytes]
-            await asyncio.sleep(seconds)
 
 
 async def _cut_event(pieces: Pieces, after_events: int, resets: bool) -> Pieces:

@@ -11,6 +11,7 @@ from falrpc_server.emulator.clock import Clock
 from falrpc_server.emulator.failures import FAILURES, request_error
 from falrpc_server.emulator.ids import Ids
 from falrpc_server.emulator.queue_requests import POSITION_AT_SUBMIT, QueueRequest
+from falrpc_server.emulator.routes import queue_base
 from falrpc_server.emulator.scenarios import QueueDelay
 from falrpc_server.emulator.slots import Slots
 from falrpc_server.emulator.webhooks import Delivery, Webhooks
@@ -91,8 +92,9 @@ class Queue:
         if limit is not None:
             if not re.fullmatch(r"[0-9]{1,9}", limit):
                 raise AppError(request_error("bad_request", "Invalid fal_max_queue_length"))
+            base = queue_base(request.model.endpoint_id)
             waiting = sum(
-                other.state == "IN_QUEUE" and other.base_url == request.base_url
+                other.state == "IN_QUEUE" and queue_base(other.model.endpoint_id) == base
                 for other in self._requests.values()
             )
             if waiting > int(limit):
@@ -102,9 +104,12 @@ class Queue:
         self._requests[request.request_id] = request
         self._stored_bytes += len(request.incoming.body)
         while len(self._requests) > REQUESTS_MAX or self._stored_bytes > STORED_BYTES_MAX:
-            self._forget(next(iter(self._requests)))
+            self._make_room()
         request.task = asyncio.create_task(self._live(request, delay))
-        return json_answer(request.status(None), headers={"x-fal-request-id": request.request_id})
+        body = request.status(None)
+        if "fal_webhook" in request.incoming.query:
+            body["gateway_request_id"] = request.gateway_request_id
+        return json_answer(body, headers={"x-fal-request-id": request.request_id})
 
     async def close(self) -> None:
         """Ends all requests."""
@@ -185,7 +190,7 @@ class Queue:
         except AppError as error:
             return error.answer
         finally:
-            request.inference_seconds = self._clock.real(self._clock.now() - started)
+            request.inference_seconds = self._clock.now() - started
 
     async def _wait_turn(self, request: QueueRequest, seconds: float, deadline: float | None) -> bool:
         """Moves a request to the head of the queue. Returns whether it got there in time."""
@@ -212,6 +217,12 @@ class Queue:
             ids = request.request_id, request.gateway_request_id
             self._webhooks.send(url, Delivery(*ids, request.user, answer, request.result_seconds))
 
+    def _make_room(self) -> None:
+        """Forgets the oldest request, one that has ended if there is one."""
+        oldest = next((r for r in self._requests.values() if r.answer), next(iter(self._requests.values())))
+        self._complete(oldest, FAILURES["internal_error"])  # whoever follows it is told
+        self._forget(oldest.request_id)
+
     def _forget(self, request_id: str) -> None:
         request = self._requests.pop(request_id)
         self._stored_bytes -= len(request.incoming.body) + len(request.answer.body if request.answer else b"")
@@ -223,6 +234,8 @@ def _is_tried_again(answer: Answer) -> bool:
     """Whether fal gives a failed attempt to another runner (§7.1, §12.5)."""
     if answer.headers.get("x-fal-request-timeout-type", "").lower() == "user":
         return False
+    if error_type := answer.headers.get("x-fal-error-type"):  # fal's own word (§12.1)
+        return answer.status in (503, 504) or error_type in _DISTURBED
     if hint := answer.headers.get("x-fal-needs-retry", "").lower():
         return hint in ("1", "true") and (answer.status >= 500 or answer.status == 429)
-    return answer.status in (503, 504) or answer.headers.get("x-fal-error-type") in _DISTURBED
+    return answer.status in (503, 504)

@@ -237,6 +237,8 @@ def _read_one(data: Any) -> Scenario:
         scenario: Scenario = msgspec.convert(data, cls)
     except msgspec.ValidationError as error:
         raise BadScenario(f"{error}; the fields of {act} are {', '.join(cls.__struct_fields__)}") from None
+    if isinstance(scenario, ConcurrencyLimit) and data.keys() & {"times", "after"}:
+        raise BadScenario(f"{act} stays until scenarios are cleared: it has neither times nor after")
     if scenario.operation not in ("", *cls.fits):
         raise BadScenario(f"unknown operation for {act}: there are {', '.join(cls.fits)}")
     for name, known in cls.choices.items():

@@ -19,6 +19,7 @@ __all__ = ["Listening", "Urls", "serve"]
 
 BACKLOG = 8_192
 HEAD_BYTES_MAX = 64 * 1024
+KEEPALIVE_SECONDS = 75  # longer than a client's, so that the client closes first
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # where to reach who listens everywhere
 
 
@@ -61,6 +62,7 @@ async def _serve_until_told(listening: Listening, options: Options, announce: Ca
         lifespan="off",
         log_level="critical",
         access_log=False,
+        timeout_keep_alive=KEEPALIVE_SECONDS,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
     )
     config.load()

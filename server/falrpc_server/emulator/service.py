@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from falrpc_server.emulator.failures import FAILURES, request_error
 from falrpc_server.emulator.files.storage import Lifecycle, Storage
 from falrpc_server.emulator.files.uploads import Uploads
 from falrpc_server.emulator.ids import Ids
+from falrpc_server.emulator.keys import Keys
 from falrpc_server.emulator.models import inputs
 from falrpc_server.emulator.models.registry import MODELS
 from falrpc_server.emulator.models.work import Downloads, Model, Work
@@ -40,8 +40,6 @@ WITHOUT_KEY = ("upload_put", "upload_part", "upload_complete", "download")  # si
 WITH_CDN_TOKEN = ("cdn_upload", "cdn_multipart", "cdn_part", "cdn_complete", "cdn_sign")
 WITH_KEY = ("upload_token", "upload_initiate", "upload_initiate_multipart")
 OUTPUT_LIFECYCLE = "x-fal-object-lifecycle-preference"
-
-_KEY = re.compile(r"Key ([^\s:]+):([^\s:]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +71,10 @@ class Service:
         self.ids = Ids(options.seed)
         self.slots = Slots(scenarios)
         self._scenarios = scenarios
-        self._key = options.key
+        self._keys = Keys(options.key)
         self._signer = Signer(self.ids)
         self._storage = Storage(self.clock, self.ids)
-        self._uploads = Uploads(self._storage, self.clock, self.ids, gcs=options.gcs_uploads)
+        self._uploads = Uploads(self._storage, self.clock, self.ids, self._keys, gcs=options.gcs_uploads)
         self._downloads = Downloads()
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="models")
         self.webhooks = Webhooks(
@@ -119,7 +117,7 @@ class Service:
                 return detail(404, "Not Found")
         if operation in WITHOUT_KEY or operation in WITH_CDN_TOKEN:
             return self._uploads.answer(incoming, "")
-        user = self._user(incoming.headers.get("authorization"))
+        user = self._keys.user(incoming.headers.get("authorization"))
         if operation in WITH_KEY:
             return self._uploads.answer(incoming, user)
         match operation:
@@ -183,7 +181,11 @@ class Service:
             if model.stream is None:
                 return unknown_path("/stream")
             pieces = model.stream(self._work(model, incoming, user))
-            return EventStream(pieces, {**EVENTS, "x-fal-billable-units": "1"}, ended=slot.pop_all().close)
+            return EventStream(
+                pieces,
+                {**EVENTS, "x-fal-billable-units": str(model.billable_units)},
+                ended=slot.pop_all().close,
+            )
 
     async def _perform(self, request: QueueRequest) -> Answer:
         if answer := await self._scripted(request.model, request.scenarios):
@@ -222,23 +224,17 @@ class Service:
         )
 
     def _model(self, endpoint: str) -> Model:
-        model = MODELS.get(endpoint)
-        if model is None:
-            base = queue_base(endpoint)
-            if any(queue_base(known) == base for known in MODELS) and base != endpoint:
-                raise AppError(unknown_path(endpoint.removeprefix(base)))
-            raise AppError(detail(404, f"Application {endpoint!r} not found"))
-        return model
+        """The model at an endpoint. Raises AppError when there is no such app.
 
-    def _user(self, authorization: str | None) -> str:
-        """Whose key it is. Raises AppError with the credential failures of §2.3."""
-        if authorization is None:
-            raise AppError(FAILURES["no_credentials"])
-        match = _KEY.fullmatch(authorization)
-        if match is None:
-            raise AppError(FAILURES["malformed_key"])
-        if self._key is not None and f"{match[1]}:{match[2]}" != self._key:
-            raise AppError(FAILURES["unknown_key"])
-        if match[1] == "locked":
-            raise AppError(FAILURES["exhausted_balance"])
-        return match[1]
+        That an app has no such path is found only when it runs (§7.2).
+        """
+        if model := MODELS.get(endpoint):
+            return model
+        base = queue_base(endpoint)
+        if base == endpoint or all(queue_base(known) != base for known in MODELS):
+            raise AppError(detail(404, f"Application {endpoint!r} not found"))
+
+        async def run(_: Work) -> Answer:
+            return unknown_path(endpoint.removeprefix(base))
+
+        return Model(endpoint, "Is not there.", run, answers_stream=True)

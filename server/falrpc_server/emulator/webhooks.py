@@ -212,6 +212,8 @@ class Webhooks:
             if wait is None:
                 return record.end("failed", "retries ended")
             await self._clock.sleep(wait)
+            if self._clock.now() - ended >= delivery.expires_after_seconds:  # the clock was moved
+                return record.end("failed", "retries ended")
 
     async def _attempt(self, url: str, delivery: Delivery, body: bytes, seconds: float) -> dict[str, Any]:
         """Posts once; signed anew, as a timestamp is good for 300 s only (§11.3). Raises _Dropped.

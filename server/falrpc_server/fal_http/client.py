@@ -151,19 +151,36 @@ class FalClient:
                     if status.state is QueueState.COMPLETED:
                         return
 
-    async def result(self, ref: RequestRef, scope: Scope) -> Payload:
-        """Reads a queue request's output (§7.6). A failed request raises its own, stored error."""
+    async def result(self, ref: RequestRef, scope: Scope, *, is_completed: bool = False) -> Payload:
+        """Reads a queue request's output (§7.6). A failed request raises its own, stored error.
+
+        Args:
+            is_completed: Whether fal has said that the request is COMPLETED. Else an error answer is
+                ambiguous, and its status is read to tell an outcome from trouble with the reading.
+        """
         about = About(Operation.RESULT, ref.endpoint.full, ref.request_id)
-        answer = await self._exchanges.fetch(
-            wire.result(self._hosts, ref),
-            about,
-            scope,
-            idle_seconds=self._bounds.read_idle_seconds,
-            bytes_max=self._bounds.output_bytes_max,
-        )
+        try:
+            answer = await self._exchanges.fetch(
+                wire.result(self._hosts, ref),
+                about,
+                scope,
+                idle_seconds=self._bounds.read_idle_seconds,
+                bytes_max=self._bounds.output_bytes_max,
+            )
+        except FalError as error:
+            if error.answer and error.answer.may_be_outcome and not error.is_stored:
+                error.is_stored = is_completed or await self._is_completed(ref, scope)
+            raise
         if answer.status == 202:  # some of fal's documents have it so (§16.1 row 16)
             raise about.failed(Failure.NOT_COMPLETED, "HTTP 202", 202)
         return _output(answer, about)
+
+    async def _is_completed(self, ref: RequestRef, scope: Scope) -> bool:
+        """Whether fal says that a request has ended."""
+        try:
+            return (await self.status(ref, scope)).state is QueueState.COMPLETED
+        except FalError:
+            return False
 
     async def outcome(self, ref: RequestRef, scope: Scope) -> RequestOutcome:
         """Reads how a completed request ended from the head of its result. UNKNOWN if it can't."""

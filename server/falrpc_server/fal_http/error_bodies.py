@@ -11,17 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+from urllib.parse import urlsplit
 
 from falrpc_server.fal_http.models import Operation
 
-__all__ = ["DetailItem", "ErrorAnswer", "Failure", "FalError", "UploadMismatch", "read"]
+__all__ = ["DetailItem", "ErrorAnswer", "Failure", "FalError", "UploadMismatch", "clean_text", "read"]
 
 TEXT_CHARACTERS_MAX = 2_000
 ITEMS_MAX = 500
 LOC_PARTS_MAX = 32
 RETRY_AFTER_SECONDS_MAX = 86_400
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Control characters, line ends, and what turns the direction of writing.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +46,51 @@ class ErrorAnswer:
     text: str = ""
     items: tuple[DetailItem, ...] = ()
     items_left_out: int = 0
+    is_platforms: bool = False
+    """Whether fal's own header names the error_type: an app can put any into its body."""
     status_word: str = ""
     """`status` of the queue's bodies without detail: NOT_FOUND, ALREADY_COMPLETED."""
     needs_retry: bool | None = None
     timeout_type: str = ""
     retry_after_seconds: float | None = None
     billable_units: str = ""
+    location_host: str = ""
+    """Where a redirect points."""
     is_json: bool = False
 
     @property
-    def is_outcome(self) -> bool:
-        """Whether a result's error answer is what the request ended with (§7.6, §17.1).
+    def may_be_outcome(self) -> bool:
+        """Whether a result's error answer may be what the request ended with (§7.6, §17.1).
 
         Without fal's request id it is the edge's; a refused credential, an unknown request, a request that
         is not completed and fal's own limits are answers to the reading.
         """
-        if not self.request_id or self.http_status in (401, 403, 405, 408):
-            return False
-        if self.http_status == 404:
-            return self.text.startswith("Path ")
-        return not self.is_too_early and self.error_type != "concurrent_requests_limit"
+        return (
+            bool(self.request_id)
+            and self.http_status != 401
+            and not self.is_too_early
+            and self.status_word != "NOT_FOUND"
+            and self.error_type != "concurrent_requests_limit"
+        )
+
+    @property
+    def is_outcome(self) -> bool:
+        """may_be_outcome, as far as the answer alone can tell: unlike a refused reading."""
+        is_ambiguous = self.http_status in (403, 405, 408) or (
+            self.http_status == 404 and not self.text.startswith("Path ")
+        )
+        return self.may_be_outcome and not is_ambiguous
 
     @property
     def is_too_early(self) -> bool:
         """Whether a result was asked for before its request completed (§7.6)."""
-        return self.http_status == 400 and "in progress" in self.text.lower()
+        return self.http_status == 400 and "still in progress" in self.text.lower()
 
     @property
     def is_from_edge(self) -> bool:
         """Whether fal's edge proxy answered, not fal: no request id on a 502, 503 or 504 (§5)."""
-        return self.http_status in (502, 503, 504) and not self.request_id and not self.error_type
+        is_fals = self.request_id or self.error_type or self.timeout_type
+        return self.http_status in (502, 503, 504) and not is_fals
 
 
 class Failure(Enum):
@@ -170,16 +187,18 @@ def read(status: int, headers: Mapping[str, str], body: bytes) -> ErrorAnswer:
     items, left_out = _items(fields.get("errors") if isinstance(detail, str | None) else detail)
     return ErrorAnswer(
         http_status=status,
-        request_id=_text(headers.get("x-fal-request-id")),
-        error_type=_text(fields.get("error_type")) or _text(headers.get("x-fal-error-type")),
+        request_id=clean_text(headers.get("x-fal-request-id")),
+        error_type=clean_text(fields.get("error_type")) or clean_text(headers.get("x-fal-error-type")),
+        is_platforms="x-fal-error-type" in headers,
         text=_sentence(fields, detail),
         items=items,
         items_left_out=left_out,
-        status_word=_text(fields.get("status")),
+        status_word=clean_text(fields.get("status")),
         needs_retry=_flag(headers.get("x-fal-needs-retry"), headers.get("x-fal-retryable")),
-        timeout_type=_text(headers.get("x-fal-request-timeout-type")),
+        timeout_type=clean_text(headers.get("x-fal-request-timeout-type")),
         retry_after_seconds=_seconds(headers.get("retry-after"), fields.get("retry_after")),
-        billable_units=_text(headers.get("x-fal-billable-units")),
+        billable_units=clean_text(headers.get("x-fal-billable-units")),
+        location_host=_host(headers.get("location", "")),
         is_json=document is not None,
     )
 
@@ -188,7 +207,7 @@ def _document(body: bytes) -> Any:
     """The body as JSON, or None. The standard parser: an offending `input` may hold lone surrogates,
     NaN or integers of any length, which stricter ones refuse together with the rest."""
     try:
-        return json.loads(body.decode("utf-8", "replace"), parse_int=_integer)
+        return json.loads(body.decode("utf-8-sig", "replace"), parse_int=_integer)
     except (ValueError, RecursionError):
         return None
 
@@ -209,7 +228,7 @@ def _sentence(fields: Mapping[str, Any], detail: Any) -> str:
         error.get("message") if isinstance(error, dict) else None,
     ]
     for candidate in candidates:
-        if text := _text(candidate):
+        if text := clean_text(candidate):
             return text
     return ""
 
@@ -222,31 +241,38 @@ def _items(detail: Any) -> tuple[tuple[DetailItem, ...], int]:
     items = []
     for entry in detail[:ITEMS_MAX]:
         if isinstance(entry, str):
-            items.append(DetailItem(msg=_text(entry)))
+            items.append(DetailItem(msg=clean_text(entry)))
         elif isinstance(entry, dict):
             loc = entry.get("loc", entry.get("field"))
             parts = loc if isinstance(loc, list) else [loc]
             items.append(
                 DetailItem(
                     loc=tuple(
-                        p if isinstance(p, int) else _text(p)
+                        p if isinstance(p, int) else clean_text(p)
                         for p in parts[:LOC_PARTS_MAX]
                         if isinstance(p, str | int) and not isinstance(p, bool)
                     ),
-                    msg=_text(entry.get("msg")) or _text(entry.get("message")),
-                    type=_text(entry.get("type")),
-                    url=_text(entry.get("url")),
+                    msg=clean_text(entry.get("msg")) or clean_text(entry.get("message")),
+                    type=clean_text(entry.get("type")),
+                    url=clean_text(entry.get("url")),
                 )
             )
     return tuple(item for item in items if item.msg or item.type), max(0, len(detail) - ITEMS_MAX)
 
 
-def _text(value: Any) -> str:
+def clean_text(value: Any) -> str:
     """The value when it is text, cut; what UTF-8 can't carry and what terminals obey is replaced."""
     if not isinstance(value, str):
         return ""
     text = value[:TEXT_CHARACTERS_MAX].encode("utf-8", "replace").decode()
     return _CONTROL.sub(lambda found: " " if found[0].isspace() else "?", text)
+
+
+def _host(url: str) -> str:
+    try:
+        return clean_text(urlsplit(url).hostname)
+    except ValueError:
+        return ""
 
 
 def _flag(newer: str | None, older: str | None) -> bool | None:
@@ -264,10 +290,8 @@ def _flag(newer: str | None, older: str | None) -> bool | None:
 def _seconds(header: str | None, field: Any) -> float | None:
     """`Retry-After` in seconds or as an HTTP date, else the body's `retry_after`; never negative."""
     if header is not None:
-        try:
-            return float(max(0, min(int(header.strip()), RETRY_AFTER_SECONDS_MAX)))
-        except ValueError:
-            pass
+        if re.fullmatch(r"-?[0-9]{1,1000}", header.strip()):
+            return float(max(0, min(int(header.strip()[:20]), RETRY_AFTER_SECONDS_MAX)))
         try:
             moment = email.utils.parsedate_to_datetime(header)
             return max(0.0, min(moment.timestamp() - time.time(), float(RETRY_AFTER_SECONDS_MAX)))

@@ -6,8 +6,9 @@ answers mean.
 """
 
 import asyncio
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +16,7 @@ from typing import TypeVar
 import httpx
 
 from falrpc_server.fal_http import error_bodies, retry
+from falrpc_server.fal_http.encodings import BadEncoding, inflate, is_plain
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.events import BadEventStream, Event, EventTooLarge, read_events
 from falrpc_server.fal_http.models import Operation, Scope
@@ -23,11 +25,13 @@ from falrpc_server.fal_http.wire import Request
 
 __all__ = ["About", "Answer", "Exchanges", "OpenAnswer"]
 
-ERROR_BODY_BYTES_MAX = 2 * 1024 * 1024
+ERROR_BODY_BYTES_MAX = 24 * 1024 * 1024  # a model may send the whole input back (§12.2)
+REFUSAL_SECONDS_MAX = 5.0  # for the body of an error answer: its head says the most
 SECRET_MIN = 8  # characters
-ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
+REDACTED = "[key]"
 
 _T = TypeVar("_T")
+_TYPE = re.compile(r"[a-z0-9_.]{1,64}")
 
 
 @dataclass(slots=True)
@@ -86,7 +90,7 @@ class OpenAnswer:
 
     async def events(self, event_bytes_max: int) -> AsyncGenerator[Event]:
         """Yields the body's events as they come, without empty ones. Raises FalError."""
-        if self._encoding:
+        if not is_plain(self._encoding):
             raise self._about.failed(Failure.MALFORMED, "an encoding nobody asked for", self.status)
         try:
             async with aclosing(read_events(_pieces(self._response), event_bytes_max)) as events:
@@ -102,25 +106,19 @@ class OpenAnswer:
 
     @property
     def _encoding(self) -> str:
-        encoding = self.headers.get("content-encoding", "").strip().lower()
-        return "" if encoding == "identity" else encoding
+        return self.headers.get("content-encoding", "")
 
     def _decoded(self, body: bytes, bytes_max: int) -> bytes:
         """No encoding was asked for, but a paid answer is not dropped because it has one."""
-        if not self._encoding or not body:
-            return body
-        if self._encoding not in ("gzip", "x-gzip", "deflate"):
-            raise self._about.failed(Failure.MALFORMED, "an encoding nobody asked for", self.status)
-        inflate = zlib.decompressobj(wbits=ZLIB_OR_GZIP)
         try:
-            inflated = inflate.decompress(body, bytes_max + 1)
-        except zlib.error as error:
-            raise self._about.failed(Failure.MALFORMED, f"bad {self._encoding}", self.status) from error
-        if len(inflated) > bytes_max:
+            decoded, is_whole = inflate(body, self._encoding, bytes_max)
+        except BadEncoding as error:
+            raise self._about.failed(Failure.MALFORMED, str(error), self.status) from error
+        if len(decoded) > bytes_max:
             raise self._about.failed(Failure.TOO_LARGE, f"more than {bytes_max} bytes", self.status)
-        if not inflate.eof:
-            raise self._about.failed(Failure.TRUNCATED, f"unfinished {self._encoding}", self.status)
-        return inflated
+        if not is_whole:
+            raise self._about.failed(Failure.TRUNCATED, "unfinished encoding", self.status)
+        return decoded
 
 
 class Exchanges:
@@ -130,7 +128,7 @@ class Exchanges:
         self._transport = transport
         self._credential = (("Authorization", f"Key {key}"),)
         # Its second half is the secret. Short ones, as in tests, would be found in ordinary words.
-        self._secrets = [part.encode() for part in (key, key.partition(":")[2]) if len(part) >= SECRET_MIN]
+        self._secrets = [part for part in (key, key.partition(":")[2]) if len(part) >= SECRET_MIN]
         self._standard_headers = (("User-Agent", user_agent), ("Accept-Encoding", "identity"))
 
     async def fetch(
@@ -210,15 +208,49 @@ class Exchanges:
         finally:
             if about.operation.is_paid and progress.connected:
                 scope.paid_bytes_may_have_left = True
-        about.request_id = about.request_id or response.headers.get("x-fal-request-id", "")
-        if about.operation in (Operation.RUN, Operation.STREAM) and about.request_id:
-            scope.accepted(about.request_id)
+        about.request_id = about.request_id or self._redacted(response.headers.get("x-fal-request-id", ""))
         if 200 <= response.status_code < 300:
+            if about.operation in (Operation.RUN, Operation.STREAM) and about.request_id:
+                scope.accepted(about.request_id)
             return response
         try:
-            raise await _refusal(response, about, self._secrets)
+            raise await self._refusal(response, about)
         finally:
             await response.aclose()
+
+    async def _refusal(self, response: httpx.Response, about: About) -> FalError:
+        """The error of an answer that is not 2xx. What can't be read of it is left out, and so is our key."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(REFUSAL_SECONDS_MAX), aclosing(_pieces(response)) as pieces:
+                async for piece in pieces:
+                    body += piece
+                    if len(body) > ERROR_BODY_BYTES_MAX:
+                        break
+        except (httpx.TransportError, TimeoutError):
+            pass  # the status was read: it is the answer, however little of its text came
+        headers = {name.lower(): self._redacted(value) for name, value in response.headers.items()}
+        text = b""
+        with contextlib.suppress(BadEncoding):
+            text, _ = inflate(bytes(body), headers.get("content-encoding", ""), ERROR_BODY_BYTES_MAX)
+        for secret in self._secrets:
+            text = text.replace(secret.encode(), REDACTED.encode())
+        answer = error_bodies.read(response.status_code, headers, text)
+        known = answer.error_type if _TYPE.fullmatch(answer.error_type) else ""
+        return FalError(
+            about.operation,
+            Failure.ANSWER,
+            f"HTTP {response.status_code} {known}".strip(),
+            answer=answer,
+            is_stored=about.operation is Operation.RESULT and answer.is_outcome,
+            endpoint_id=about.endpoint_id,
+            request_id=about.request_id,
+        )
+
+    def _redacted(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, REDACTED)
+        return text
 
 
 async def _repeating(attempt: Callable[[], Awaitable[_T]], scope: Scope) -> _T:
@@ -234,31 +266,6 @@ async def _repeating(attempt: Callable[[], Awaitable[_T]], scope: Scope) -> _T:
                 raise
         resends += 1
         await asyncio.sleep(delay)
-
-
-async def _refusal(response: httpx.Response, about: About, secrets: Sequence[bytes]) -> FalError:
-    """The error of an answer that is not 2xx. What can't be read of it is left out, and so are secrets."""
-    body = b""
-    try:
-        async with aclosing(_pieces(response)) as pieces:
-            async for piece in pieces:
-                body += piece
-                if len(body) > ERROR_BODY_BYTES_MAX:
-                    break
-    except httpx.TransportError:
-        pass  # the status was read: it is the answer, however little of its text came
-    for secret in secrets:
-        body = body.replace(secret, b"[key]")
-    answer = error_bodies.read(response.status_code, response.headers, body)
-    return FalError(
-        about.operation,
-        Failure.ANSWER,
-        f"HTTP {response.status_code} {answer.error_type}".strip(),
-        answer=answer,
-        is_stored=about.operation is Operation.RESULT and answer.is_outcome,
-        endpoint_id=about.endpoint_id,
-        request_id=about.request_id,
-    )
 
 
 def _pieces(response: httpx.Response) -> AsyncGenerator[bytes]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 __all__ = [
+    "NAMESPACES",
     "BadEndpointId",
     "CallInfo",
     "CallOptions",

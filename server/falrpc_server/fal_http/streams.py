@@ -85,11 +85,11 @@ def _read(reader: Callable[[str], _T], event: Event, stream: ModelStream, endpoi
 def _step_failed(step: StepError, stream: ModelStream, endpoint: EndpointId) -> FalError:
     answer = error_bodies.read(step.http_status or HTTP_STATUS_UNSAID, {}, step.body_json.encode())
     if not answer.text and not answer.items:
-        answer = dataclasses.replace(answer, text=step.message)
+        answer = dataclasses.replace(answer, text=error_bodies.clean_text(step.message))
     return FalError(
         Operation.STREAM,
         Failure.ANSWER,
-        f"step {step.node_id}: HTTP {step.http_status}",
+        f"a step: HTTP {step.http_status}",
         answer=answer,
         is_stored=True,
         endpoint_id=endpoint.full,

@@ -120,8 +120,8 @@ class Call:
                 await self.context.send_initial_metadata(())
 
     def _accepted(self, request_id: str) -> None:
-        self.request_id = request_id
-        self.log.info("request.accepted", endpoint_id=self.endpoint_id, request_id=request_id)
+        self.request_id = request_id[:LOGGED_CHARACTERS_MAX]
+        self.log.info("request.accepted", endpoint_id=self.endpoint_id, request_id=self.request_id)
 
     def _noticed(self, what: str, value: str) -> None:
         self.log.warning("fal.noticed", what=what, value=value[:200])

@@ -11,6 +11,7 @@ import grpc
 from google.rpc import code_pb2
 
 from falrpc_server.fal_http.error_bodies import FalError, UploadMismatch
+from falrpc_server.fal_http.models import Operation
 from falrpc_server.interceptors.adapter import Proceed
 from falrpc_server.interceptors.call import Call
 from falrpc_server.interceptors.deadline import DeadlinePassed
@@ -33,8 +34,7 @@ async def ending(call: Call, proceed: Proceed) -> Any:
         verdict = verdicts.of_upload_mismatch(error)
     except FalError as error:
         call.log.info("fal.failed", cause=str(error), http_status=error.http_status)
-        followed = call.is_paid and call.has_handle and not error.operation.is_paid
-        verdict = verdicts.of_fal_error(error, paid_request_accepted=followed)
+        verdict = _of_fal_error(call, error)
     except DeadlinePassed:
         verdict = verdicts.of_deadline(_progress(call))
     except asyncio.CancelledError:
@@ -49,6 +49,14 @@ async def ending(call: Call, proceed: Proceed) -> Any:
     except Exception:
         verdict = _bug(call)
     return await _end(call, verdict)
+
+
+def _of_fal_error(call: Call, error: FalError) -> Verdict:
+    is_upload = error.operation in (Operation.UPLOAD_INITIATE, Operation.UPLOAD_PUT)
+    if is_upload and call.method != "Upload":
+        return verdicts.of_attachment(error, call.endpoint_id)
+    followed = call.is_paid and call.has_handle and not error.operation.is_paid
+    return verdicts.of_fal_error(error, paid_request_accepted=followed)
 
 
 def _bug(call: Call) -> Verdict:

@@ -9,6 +9,8 @@ from falrpc_server.interceptors.call import Call
 
 __all__ = ["observe"]
 
+DEADLINE_SECONDS = 0.05  # grpc may tell of the deadline a little before its clock does
+
 
 async def observe(call: Call, proceed: Proceed) -> Any:
     """Outermost interceptor: sees how the call ended."""
@@ -16,7 +18,9 @@ async def observe(call: Call, proceed: Proceed) -> Any:
         return await proceed()
     except asyncio.CancelledError:
         left = call.context.time_remaining()
-        call.code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
+        is_late = left is not None and left <= DEADLINE_SECONDS
+        call.code = "DEADLINE_EXCEEDED" if is_late else "CANCELLED"
+        call.reason, call.source = "CALL_DEADLINE_EXCEEDED" if is_late else "", "caller"
         raise
     finally:
         call.log.info(

@@ -15,7 +15,7 @@ from enum import Enum
 from google.rpc import code_pb2
 
 from falrpc_server.fal_http.error_bodies import Failure, FalError
-from falrpc_server.fal_http.models import Operation
+from falrpc_server.fal_http.models import NAMESPACES, Operation
 
 __all__ = ["Delivery", "Quota", "Row", "code_of", "delivery_of", "row_of"]
 
@@ -153,6 +153,7 @@ BALANCE_EXHAUSTED = same(
 )
 NOT_COMPLETED = FAILURES[Failure.NOT_COMPLETED]
 HOST_REFUSED = FAILURES[Failure.HOST_REFUSED]
+TOO_LARGE = FAILURES[Failure.TOO_LARGE]
 STREAMING_NOT_SUPPORTED = same(
     FAILED_PRECONDITION,
     "STREAMING_NOT_SUPPORTED",
@@ -225,7 +226,7 @@ HTTP_STATUSES: dict[int, Row] = {
     503: _TRANSIENT,
     504: same(DEADLINE_EXCEEDED),
 }
-ANYTHING_ELSE = same(UNKNOWN, delivery=Delivery.UNKNOWN)
+ANYTHING_ELSE = same(UNKNOWN)
 
 # The vendor's own hint that the same request may succeed counts where the code says no more than "failed".
 _HINTED = frozenset({INTERNAL, UNKNOWN})
@@ -245,12 +246,26 @@ def row_of(error: FalError) -> Row:
         return INTERRUPTED_PAID if error.operation.is_paid else INTERRUPTED_READ
     if special := _special(error):
         return special
-    if answer.error_type in REQUEST_ERRORS:
-        return REQUEST_ERRORS[answer.error_type]
+    if answer.error_type in REQUEST_ERRORS and (answer.is_platforms or answer.http_status != 422):
+        row = REQUEST_ERRORS[answer.error_type]
+        return _TRANSIENT if row is _NOTHING_RAN and not _surely_nothing_ran(error) else row
     for item in answer.items:
         if item.type in MODEL_ERRORS:
             return MODEL_ERRORS[item.type]
     return HTTP_STATUSES.get(answer.http_status, ANYTHING_ELSE)
+
+
+def _surely_nothing_ran(error: FalError) -> bool:
+    """Whether fal itself says so, of the whole request.
+
+    An app can write any `error_type` into its body, and a workflow answers with the failing step's (§9): the
+    steps before it ran.
+    """
+    answer = error.answer
+    if answer is None or not answer.is_platforms or answer.http_status not in (503, 504):
+        return False
+    is_of_many = error.endpoint_id.startswith(tuple(f"{namespace}/" for namespace in NAMESPACES))
+    return not is_of_many and answer.billable_units in ("", "0")
 
 
 def _special(error: FalError) -> Row | None:
@@ -276,7 +291,7 @@ def _special(error: FalError) -> Row | None:
         and "in progress" in text
     ):
         return NOT_COMPLETED
-    if status == 404:
+    if status == 404 and not _model_failed(error):
         if error.operation is Operation.STREAM and not error.is_stored and _is_unknown_path(text):
             return STREAMING_NOT_SUPPORTED
         if error.is_stored:
@@ -300,8 +315,18 @@ def code_of(error: FalError, row: Row) -> int:
         return ABORTED if is_hinted and row.stored in _HINTED else row.stored
     code = row.paid if error.operation.is_paid else row.read
     if is_hinted and code in _HINTED:
-        return ABORTED if error.operation.is_paid else UNAVAILABLE
+        code = ABORTED if error.operation.is_paid else UNAVAILABLE
+    if code == ABORTED and not _is_fals_word(error):
+        return UNKNOWN  # nothing proves that the work has ended
     return code
+
+
+def _is_fals_word(error: FalError) -> bool:
+    """Whether fal or a model said what happened, and not something in front of them."""
+    answer = error.answer
+    if answer is None:
+        return False
+    return bool(answer.request_id) or answer.error_type in REQUEST_ERRORS or _model_failed(error)
 
 
 def _model_failed(error: FalError) -> bool:
@@ -322,6 +347,8 @@ def delivery_of(error: FalError, row: Row) -> Delivery:
         return Delivery.REJECTED if is_fals_own or not error.operation.is_paid else Delivery.FAILED
     if error.http_status in (422, 424, 499) or _model_failed(error):
         return Delivery.FAILED
-    if error.http_status >= 500:
-        return Delivery.FAILED if error.answer and error.answer.request_id else Delivery.UNKNOWN
+    if error.http_status >= 500 or error.http_status == 409:
+        return Delivery.FAILED if _is_fals_word(error) else Delivery.UNKNOWN
+    if row is ANYTHING_ELSE:
+        return Delivery.UNKNOWN
     return Delivery.REJECTED if 400 <= error.http_status < 500 else Delivery.UNKNOWN

@@ -11,7 +11,6 @@ from enum import Enum
 from google.rpc import code_pb2
 
 from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError, UploadMismatch
-from falrpc_server.fal_http.models import Operation
 from falrpc_server.translate import status_table
 from falrpc_server.translate.error_texts import cut_bytes, field_path, printable, reason_word
 from falrpc_server.translate.status_table import Delivery, Quota, Row
@@ -22,6 +21,7 @@ __all__ = [
     "FieldViolation",
     "Source",
     "Verdict",
+    "of_attachment",
     "of_deadline",
     "of_drain",
     "of_fal_error",
@@ -153,12 +153,27 @@ def of_fal_error(error: FalError, *, paid_request_accepted: bool = False) -> Ver
     """
     verdict = _of_fal_error(error)
     if paid_request_accepted and not error.is_stored:
-        verdict.metadata["delivery"] = Delivery.ACCEPTED.value
-        verdict.retry_seconds = None
-        if verdict.code != code_pb2.INTERNAL:
-            verdict.code = code_pb2.UNKNOWN
-            verdict.reason, verdict.domain = "OUTCOME_UNKNOWN", OWN_DOMAIN
-            verdict.message = "the request was accepted and can no longer be followed; attach to it"
+        verdict = Verdict(
+            code_pb2.UNKNOWN,
+            "the request was accepted and can no longer be followed; attach to it",
+            "OUTCOME_UNKNOWN",
+            metadata=verdict.metadata | {"delivery": Delivery.ACCEPTED.value},
+            request_id=verdict.request_id,
+            source=Source.FAL,
+            http_status=verdict.http_status,
+        )
+        if error.failure in (Failure.TOO_LARGE, Failure.MALFORMED):  # attaching meets the same again
+            row = status_table.row_of(error)
+            verdict.reason, verdict.message = row.reason, row.text
+    return verdict
+
+
+def of_attachment(error: FalError, endpoint_id: str) -> Verdict:
+    """An attachment could not be uploaded: the request that it belongs to was not sent."""
+    verdict = _of_fal_error(error)
+    verdict.metadata |= _present(delivery=Delivery.NOT_SENT.value, endpoint_id=endpoint_id)
+    verdict.metadata.pop("request_id", None)
+    verdict.request_id = ""
     return verdict
 
 
@@ -180,7 +195,8 @@ def _of_fal_error(error: FalError) -> Verdict:
     if error.failure is Failure.ANSWER and not row.text:
         verdict.violations = violations
         verdict.violations_left_out = answer.items_left_out
-        verdict.help_urls = list(dict.fromkeys(item.url for item in answer.items if item.url))
+        urls = [item.url for item in answer.items if item.url.startswith("https://")]
+        verdict.help_urls = list(dict.fromkeys(urls))
     verdict.retry_seconds = _retry_seconds(error, row, code, answer)
     if row.quota:
         verdict.quota, verdict.quota_text = row.quota, row.text or answer.text
@@ -234,8 +250,10 @@ def _cut_short(progress: CallProgress, verdict: Verdict) -> Verdict:
 
 
 def _source(row: Row, code: int) -> Source:
-    if row in (status_table.OWN_KEY_REFUSED, status_table.HOST_REFUSED):
+    if row in (status_table.OWN_KEY_REFUSED, status_table.HOST_REFUSED, status_table.TOO_LARGE):
         return Source.GATEWAY
+    if row in (status_table.QUEUE_TOO_LONG, status_table.START_TIMEOUT):
+        return Source.CALLER
     if row.quota or code == code_pb2.PERMISSION_DENIED:
         return Source.ACCOUNT
     is_callers = code in (code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.FAILED_PRECONDITION)
@@ -245,7 +263,8 @@ def _source(row: Row, code: int) -> Source:
 def _resource(error: FalError, row: Row) -> tuple[str, str] | None:
     if row is status_table.REQUEST_NOT_FOUND:
         return "fal.request", error.request_id
-    return ("fal.model", error.endpoint_id) if error.endpoint_id else None
+    name = error.app_id if error.node_id else error.endpoint_id
+    return ("fal.model", name) if name else None
 
 
 def _violations(error: FalError, answer: ErrorAnswer) -> list[FieldViolation]:
@@ -297,6 +316,7 @@ def _metadata(error: FalError, answer: ErrorAnswer, delivery: Delivery) -> dict[
         needs_retry="" if answer.needs_retry is None else str(answer.needs_retry).lower(),
         timeout_type=answer.timeout_type,
         billable_units=answer.billable_units,
+        location=answer.location_host if 300 <= answer.http_status < 400 else "",
     )
 
 
@@ -311,6 +331,6 @@ def _retry_seconds(error: FalError, row: Row, code: int, answer: ErrorAnswer) ->
     can_help = code in (code_pb2.UNAVAILABLE, code_pb2.RESOURCE_EXHAUSTED) or (
         row is status_table.NOT_COMPLETED
     )
-    if not can_help or error.failure is Failure.TOO_LARGE or error.operation is Operation.UPLOAD_PUT:
+    if not can_help or error.failure is Failure.TOO_LARGE:
         return None
     return RETRY_SECONDS_DEFAULT if answer.retry_after_seconds is None else answer.retry_after_seconds

@@ -3,6 +3,7 @@
 It knows whose rights a secret gives and for how long, and nothing of files.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from dataclasses import dataclass
 from falrpc_server.emulator.answers import AppError, detail
 from falrpc_server.emulator.clock import Clock
 from falrpc_server.emulator.ids import Ids
+from falrpc_server.emulator.keys import Keys
 
 __all__ = ["Credentials"]
 
 CREDENTIALS_MAX = 5_000
 
 _BEARER = re.compile(r"(?i:bearer) +(\S+)")
-_KEY = re.compile(r"Key ([^\s:]+):[^\s:]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,9 @@ class _Credential:
 class Credentials:
     """CDN tokens, and the identities in signed URLs. Keeps the newest ones."""
 
-    def __init__(self, clock: Clock, ids: Ids) -> None:
+    def __init__(self, clock: Clock, ids: Ids, keys: Keys) -> None:
         self._clock = clock
+        self._keys = keys
         self._ids = ids
         self._known: dict[str, _Credential] = {}
 
@@ -67,13 +69,18 @@ class Credentials:
     def readers(self, headers: Mapping[str, str], query: Mapping[str, str], path: bytes) -> set[str]:
         """The identities that come with a download; a secret that is no good there adds none (§10.8)."""
         authorization = headers.get("authorization", "")
-        key, bearer = _KEY.fullmatch(authorization), _BEARER.fullmatch(authorization)
+        bearer = _BEARER.fullmatch(authorization)
         users = {
-            key[1] if key else None,
+            self._key_id(authorization),
             self._user(bearer[1]) if bearer else None,
             self._user(query.get("identity", ""), path),
         }
         return {user for user in users if user}
+
+    def _key_id(self, authorization: str) -> str | None:
+        with contextlib.suppress(AppError):
+            return self._keys.user(authorization)
+        return None
 
     def _user(self, secret: str, path: bytes = b"") -> str | None:
         known = self._known.get(secret)

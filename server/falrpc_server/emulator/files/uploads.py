@@ -22,6 +22,7 @@ from falrpc_server.emulator.files.storage import (
     path_key,
 )
 from falrpc_server.emulator.ids import Ids
+from falrpc_server.emulator.keys import Keys
 from falrpc_server.emulator.routes import Incoming
 
 __all__ = ["Uploads"]
@@ -62,20 +63,21 @@ class _Upload:
 class Uploads:
     """Answers what fal's rest host and CDN are asked about files."""
 
-    def __init__(self, storage: Storage, clock: Clock, ids: Ids, *, gcs: bool) -> None:
+    def __init__(self, storage: Storage, clock: Clock, ids: Ids, keys: Keys, *, gcs: bool) -> None:
         """Begins without uploads.
 
         Args:
             storage: Where files go.
             clock: What ends tokens and signed URLs.
             ids: Where secrets come from.
+            keys: Whose keys are good.
             gcs: Whether the legacy `storage_type=gcs` still works (§10.5).
         """
         self._storage = storage
         self._clock = clock
         self._ids = ids
         self._storage_types = ("fal-cdn-v3", "gcs") if gcs else ("fal-cdn-v3",)
-        self._credentials = Credentials(clock, ids)
+        self._credentials = Credentials(clock, ids, keys)
         self._uploads: dict[str, _Upload] = {}
         self._parts_bytes = 0
 
@@ -144,7 +146,9 @@ class Uploads:
         return json_answer({"upload_url": f"{url}?signature={upload.secret}", "file_url": url})
 
     def _put(self, incoming: Incoming) -> Answer:
-        """The signed PUT, once (§10.6): it wants a length and the type that was announced.
+        """The signed PUT (§10.6): it wants a length and the announced type, as such URLs do elsewhere.
+
+        The same again stores the file again: the first answer may have been lost.
 
         An API key that comes along has no say: Python's client sends it here, too (§10.5).
         """
@@ -153,7 +157,6 @@ class Uploads:
             return detail(411, "Length required")
         if incoming.headers.get("content-type") != upload.file.content_type:
             return detail(403, "Content type does not match")
-        del self._uploads[upload.secret]
         self._storage.keep(upload.path, replace(upload.file, data=incoming.body))
         return Answer(200, b"", {"etag": f'"{_etag(incoming.body)}"'})
 

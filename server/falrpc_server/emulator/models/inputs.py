@@ -11,10 +11,9 @@ from typing import Any
 import msgspec
 
 from falrpc_server.emulator.answers import Answer, AppError, Raw, json_answer
+from falrpc_server.emulator.failures import ERRORS_URL
 
 __all__ = ["Field", "Input", "invalid", "model_error", "read"]
-
-ERRORS_URL = "https://docs.fal.ai/errors#"
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ _MODELS = (
         workflows.PROMPT_AND_SEED,
         workflows.stream(workflows.STICKER_STEPS),
         queue_seconds=0.2,
+        billable_units=len(workflows.STICKER_STEPS),
     ),
     Model(
         "workflows/emulator/failing-step",

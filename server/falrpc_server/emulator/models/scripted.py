@@ -48,12 +48,15 @@ BYTES_MAX = 256 * 1024 * 1024
 
 ANSWER = (
     Field("status", "integer", minimum=200, maximum=599),
+    Field("headers", "any"),
+    Field("body", "any"),
     Field("content_type", "string"),
     Field("text", "string"),
 )
 BLOB = (Field("bytes", "integer", minimum=16, maximum=BYTES_MAX), Field("binary", "boolean"))
 EVENTS = (
     Field("events", "any", required=True),
+    Field("event", "string"),
     Field("delay", "number", minimum=0, maximum=60),
     Field("end", "string", choices=("clean", "cut", "reset", "no_blank_line", "half_event", "hang")),
 )
@@ -110,7 +113,10 @@ async def blob(work: Work) -> Answer:
 
 async def fail(work: Work) -> Answer:
     """Fails as the input says. Raises AppError for a type that there is not."""
-    await work.sleep(work.input.get("seconds", 0.1))
+    if (seconds := work.input.get("seconds")) is None:
+        await work.sleep(work.seconds)
+    else:
+        await asyncio.sleep(seconds)
     error_type = work.input.get("error_type")
     if error_type is None:
         return detail(500, "Internal Server Error")
@@ -181,9 +187,9 @@ def _event_texts(work: Work) -> list[str]:
 
 
 async def _paced(events: list[str], work: Work) -> AsyncIterator[bytes]:
-    delay = work.input.get("delay", 0.0)
+    delay, name = work.input.get("delay", 0.0), work.input.get("event", "")
     for event in events:
-        yield sse(event)
+        yield sse(event, name)
         await asyncio.sleep(delay)
     match work.input.get("end", "clean"):
         case "cut":

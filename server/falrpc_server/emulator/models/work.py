@@ -129,6 +129,7 @@ class Model:
         stream: Makes the pieces of an event stream; None when it does not stream.
         answers_stream: Whether `run` answers where a stream was asked, too.
         queue_seconds: How long a queue request waits.
+        billable_units: What a stream costs, as its headers say.
         seconds: How long a run takes; 0 when the input says it, or nearly nothing.
     """
 
@@ -140,3 +141,4 @@ class Model:
     answers_stream: bool = False
     queue_seconds: float = 0.0
     seconds: float = 0.0
+    billable_units: int = 1
