@@ -23,6 +23,7 @@ PURE = [
         f"{PACKAGE}.fal_http.{name}"
         for name in (
             "answers",
+            "encodings",
             "error_bodies",
             "events",
             "json_syntax",

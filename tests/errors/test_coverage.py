@@ -10,7 +10,7 @@ from tests.errors.test_pure import OPERATIONS, answer_of
 
 from falrpc import v1
 from falrpc_server.fal_http.error_bodies import Failure
-from falrpc_server.translate import status_table
+from falrpc_server.translate import status_rules, status_table
 from falrpc_server.translate.status_table import HTTP_STATUSES, MODEL_ERRORS, REQUEST_ERRORS, Row
 
 ROOT = Path(__file__).parents[2]
@@ -246,7 +246,7 @@ def rows_of_the_table() -> dict[str, Row]:
 def test_every_row_of_the_table() -> None:
     """Each row of the status table is reached by a case, or by the tests of our own reasons."""
     reached = {
-        id(status_table.row_of(answer_of(case)))
+        id(status_rules.row_of(answer_of(case)))
         for case in CASES.values()
         if case.is_answer and case.rpc in OPERATIONS and case.fal["status"] >= 300
     }

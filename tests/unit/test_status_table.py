@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError
 from falrpc_server.fal_http.models import Operation
-from falrpc_server.translate import status_table, verdicts
+from falrpc_server.translate import status_rules, status_table, verdicts
 from falrpc_server.translate.status_table import Delivery
 
 PAID = [operation for operation in Operation if operation.is_paid]
@@ -33,11 +33,11 @@ def item(kind: str) -> dict[str, object]:
 
 
 def code(error: FalError) -> int:
-    return status_table.code_of(error, status_table.row_of(error))
+    return status_rules.code_of(error, status_rules.row_of(error))
 
 
 def delivery(error: FalError) -> Delivery:
-    return status_table.delivery_of(error, status_table.row_of(error))
+    return status_rules.delivery_of(error, status_rules.row_of(error))
 
 
 HINT = {"needs_retry": True}

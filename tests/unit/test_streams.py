@@ -11,7 +11,7 @@ from falrpc_server.fal_http.events import Event
 from falrpc_server.fal_http.model_events import StepError, StepSubmitted, UnknownEvent, WorkflowFinished
 from falrpc_server.fal_http.models import CallInfo, EndpointId, Operation
 from falrpc_server.fal_http.streams import model_events, workflow_events
-from falrpc_server.translate import status_table
+from falrpc_server.translate import status_rules
 
 ENDPOINT = EndpointId.parse("workflows/me/wf")
 CUT = FalError(Operation.STREAM, Failure.STREAM_TRUNCATED, "reset")
@@ -168,7 +168,7 @@ async def test_a_steps_failure_maps_as_a_stored_one(node: str, step: str, code: 
     assert error is not None
     assert error.answer is not None
     assert error.is_stored
-    assert status_table.code_of(error, status_table.row_of(error)) == code
+    assert status_rules.code_of(error, status_rules.row_of(error)) == code
     assert error.answer.text == text
 
 

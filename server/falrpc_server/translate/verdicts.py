@@ -11,7 +11,7 @@ from enum import Enum
 from google.rpc import code_pb2
 
 from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError, UploadMismatch
-from falrpc_server.translate import status_table
+from falrpc_server.translate import status_rules, status_table
 from falrpc_server.translate.error_texts import cut_bytes, field_path, printable, reason_word
 from falrpc_server.translate.status_table import Delivery, Quota, Row
 from falrpc_server.translate.violations import InvalidRequest, Violation
@@ -163,7 +163,7 @@ def of_fal_error(error: FalError, *, paid_request_accepted: bool = False) -> Ver
             http_status=verdict.http_status,
         )
         if error.failure in (Failure.TOO_LARGE, Failure.MALFORMED):  # attaching meets the same again
-            row = status_table.row_of(error)
+            row = status_rules.row_of(error)
             verdict.reason, verdict.message = row.reason, row.text
     return verdict
 
@@ -178,16 +178,16 @@ def of_attachment(error: FalError, endpoint_id: str) -> Verdict:
 
 
 def _of_fal_error(error: FalError) -> Verdict:
-    row = status_table.row_of(error)
+    row = status_rules.row_of(error)
     answer = error.answer or ErrorAnswer(error.http_status)
-    code = status_table.code_of(error, row)
+    code = status_rules.code_of(error, row)
     violations = _violations(error, answer)
     verdict = Verdict(
         code=code,
         message=row.text or _sentence(error, answer, violations),
         reason=row.reason or _fal_reason(error, answer),
         domain=OWN_DOMAIN if row.reason else FAL_DOMAIN,
-        metadata=_metadata(error, answer, status_table.delivery_of(error, row)),
+        metadata=_metadata(error, answer, status_rules.delivery_of(error, row)),
         request_id=error.request_id or answer.request_id,
         source=_source(row, code),
         http_status=error.http_status,
