@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         problems = [
             *_key_problems(self),
             *_listener_problems(self),
-            *_size_problems(self),
+            *_limit_problems(self),
         ]
         if problems:
             raise ConfigError(problems)
@@ -251,10 +251,12 @@ def _listener_problems(settings: Settings) -> list[str]:
     ]
 
 
-def _size_problems(settings: Settings) -> list[str]:
+def _limit_problems(settings: Settings) -> list[str]:
     problems = []
     if settings.input_bytes_max > settings.receive_bytes_max:
         problems.append("FALRPC_INPUT_BYTES_MAX: must not exceed FALRPC_RECEIVE_BYTES_MAX")
     if settings.output_bytes_max >= settings.send_bytes_max:
         problems.append("FALRPC_OUTPUT_BYTES_MAX: must be less than FALRPC_SEND_BYTES_MAX")
+    if settings.poll_first_seconds > settings.poll_seconds_max:
+        problems.append("FALRPC_POLL_FIRST_SECONDS: must not exceed FALRPC_POLL_SECONDS_MAX")
     return problems
