@@ -141,3 +141,30 @@ async def test_the_deadlines_log_line(gateway: Running) -> None:
         "CALL_DEADLINE_EXCEEDED",
         "caller",
     )
+
+
+@pytest.mark.parametrize("status", [403, 408, 429, 500, 503])
+async def test_trouble_with_reading_a_result(gateway: Running, fal: Fal, status: int) -> None:
+    """While fal says that a request is not completed, an error answer to Result is not its outcome."""
+    submit = v1.SubmitRequest(endpoint_id="emulator/sleep", input=v1.Input(json='{"seconds":30}'))
+    handle = (await gateway.stub.Submit(submit)).handle
+    headers = {"x-fal-request-id": handle.request_id}
+    fal.will("answer", operation="result", status=status, headers=headers, body="{}", times=None)
+    failed = await failure_of(gateway.stub.Result(v1.ResultRequest(handle=handle)))
+    # ABORTED would promise that the work has ended, and ask for it to be submitted again.
+    codes = {403: "PERMISSION_DENIED", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL"}
+    assert failed.code == codes.get(status, "UNAVAILABLE")
+    assert (failed.find(error_details_pb2.RetryInfo) is not None) == (status in (408, 429, 503))
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_status_that_cannot_be_read_either(gateway: Running, fal: Fal, status: int) -> None:
+    """When nothing tells whether a request is completed, an error answer to Result is not its outcome."""
+    submit = v1.SubmitRequest(endpoint_id="emulator/sleep", input=v1.Input(json='{"seconds":30}'))
+    handle = (await gateway.stub.Submit(submit)).handle
+    fal.will("edge_page", operation="status", times=None)
+    headers = {"x-fal-request-id": handle.request_id}
+    fal.will("answer", operation="result", status=status, headers=headers, body="{}", times=None)
+    failed = await failure_of(gateway.stub.Result(v1.ResultRequest(handle=handle)))
+    assert failed.code == {429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE"}[status]
+    assert failed.find(error_details_pb2.RetryInfo) is not None

@@ -168,7 +168,7 @@ class FalClient:
                 bytes_max=self._bounds.output_bytes_max,
             )
         except FalError as error:
-            if error.answer and error.answer.may_be_outcome and not error.is_stored:
+            if error.answer and error.answer.may_be_outcome:
                 error.is_stored = is_completed or await self._is_completed(ref, scope)
             raise
         if answer.status == 202:  # some of fal's documents have it so (§16.1 row 16)

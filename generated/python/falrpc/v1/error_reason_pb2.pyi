@@ -206,7 +206,8 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
       - FAILED: fal accepted it and it failed.
 
     Further entries, where known: `endpoint_id`, `request_id`, `http_status`, `node_id`, `app_id`,
-    `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `call_id`, `truncated`.
+    `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a
+    redirect points to), `call_id`, `truncated`.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
