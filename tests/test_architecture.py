@@ -23,6 +23,7 @@ PURE = [
         f"{PACKAGE}.fal_http.{name}"
         for name in (
             "answers",
+            "breaker",
             "encodings",
             "error_bodies",
             "events",
@@ -87,10 +88,13 @@ def test_there_is_something_to_check() -> None:
 
 
 def test_one_way_to_fal() -> None:
-    """Only the transport and the client import an HTTP engine."""
-    fal_http = f"{PACKAGE}.fal_http"
-    assert server(importers("httpx", "aiohttp")) <= {f"{fal_http}.transport", f"{fal_http}.exchange"}
-    assert server(importers("aiohttp", "yarl")) == {f"{fal_http}.transport"}
+    """Only the funnel, and the transport below it with its resolver, import an HTTP engine."""
+    assert server(importers("httpx")) == {
+        f"{PACKAGE}.fal_http.{n}" for n in ("transport", "exchange", "incoming")
+    }
+    assert server(importers("aiohttp", "yarl")) == {
+        f"{PACKAGE}.fal_http.{n}" for n in ("transport", "resolver")
+    }
 
 
 def test_only_the_outside_knows_grpc() -> None:

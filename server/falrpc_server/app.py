@@ -15,9 +15,9 @@ from grpc_reflection.v1alpha import reflection
 from falrpc import v1
 from falrpc_server.background import BackgroundTasks
 from falrpc_server.config import Settings
-from falrpc_server.fal_http import answers, wire
+from falrpc_server.fal_http import answers, retry, wire
 from falrpc_server.fal_http.client import Bounds, FalClient
-from falrpc_server.fal_http.exchange import Exchanges
+from falrpc_server.fal_http.exchange import Exchanges, Guards
 from falrpc_server.fal_http.queue_watch import Pace
 from falrpc_server.fal_http.transport import Limits as TransportLimits
 from falrpc_server.fal_http.transport import Transport
@@ -82,7 +82,7 @@ class Gateway:
         self._calls = CallRegistry()
         self._background = BackgroundTasks()
         self._health = health.aio.HealthServicer()
-        exchanges = Exchanges(transport, settings.key, f"falrpc/{_version()}")
+        exchanges = Exchanges(transport, settings.key, f"falrpc/{_version()}", _guards(settings))
         fal = FalClient(exchanges, _hosts(settings), _bounds(settings))
         servicer = Servicer(fal, self._background, _limits(settings))
         interceptors = [
@@ -152,10 +152,12 @@ async def running(settings: Settings, log: structlog.typing.FilteringBoundLogger
     """Runs the service on the current event loop. Raises CannotListen."""
     limits = TransportLimits(
         connections=settings.connections_max,
+        connections_per_host=settings.connections_per_host_max,
         connect_seconds=settings.connect_seconds,
         pool_seconds=settings.pool_seconds,
+        keepalive_seconds=settings.keepalive_seconds,
     )
-    async with Transport(limits) as transport:
+    async with Transport(limits, proxy_url=settings.proxy_url) as transport:
         gateway = Gateway(settings, log, transport)
         try:
             await gateway.start()
@@ -177,9 +179,24 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
 def _hosts(settings: Settings) -> wire.Hosts:
     if base := settings.emulator_url:
         host = answers.host_of(base)
-        return wire.Hosts(f"{base}/run", f"{base}/queue", f"{base}/rest", (host,))
+        return wire.Hosts(f"{base}/run", f"{base}/queue", f"{base}/rest", uploads=(host,))
     return wire.Hosts(
-        settings.fal_run_url, settings.fal_queue_url, settings.fal_rest_url, settings.upload_hosts
+        run=settings.fal_run_url,
+        queue=settings.fal_queue_url,
+        rest=settings.fal_rest_url,
+        run_backup=settings.run_backup_url,
+        queue_backup=settings.queue_backup_url,
+        uploads=settings.upload_hosts,
+    )
+
+
+def _guards(settings: Settings) -> Guards:
+    return Guards(
+        retries=retry.Policy(settings.resends_max, settings.retry_share, settings.retry_reserve),
+        breaker_failures=settings.breaker_failures,
+        breaker_seconds=settings.breaker_seconds,
+        endpoint_limits=dict(settings.endpoint_limits),
+        place_seconds=settings.pool_seconds,
     )
 
 
@@ -187,6 +204,7 @@ def _bounds(settings: Settings) -> Bounds:
     return Bounds(
         output_bytes_max=settings.output_bytes_max,
         read_idle_seconds=settings.read_idle_seconds,
+        exchange_seconds_max=settings.exchange_seconds_max,
         stream_idle_seconds=settings.stream_idle_seconds,
     )
 

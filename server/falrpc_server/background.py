@@ -21,10 +21,10 @@ class BackgroundTasks:
 
     async def drain(self, seconds: float) -> None:
         """Waits until all work is done; after that many seconds cancels what is left."""
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=seconds)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._tasks:  # work may start more work
+            if loop.time() >= end:
+                for task in self._tasks:
+                    task.cancel()
+            await asyncio.wait(self._tasks, timeout=max(0.0, end - loop.time()) or None)

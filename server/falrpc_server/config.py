@@ -3,9 +3,7 @@
 Where their values come from is config_sources.py's affair.
 """
 
-import ipaddress
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -14,9 +12,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from falrpc_server import config_values
+
 __all__ = ["ConfigError", "Settings", "effective", "variable"]
 
 PREFIX = "FALRPC_"
+FAL_RUN, FAL_RUN_BACKUP = "https://fal.run", "https://falrun.com"
+FAL_QUEUE, FAL_QUEUE_BACKUP = "https://queue.fal.run", "https://queue.falrun.com"
 SECRETS = ("fal_key", "fal_key_id", "fal_key_secret")
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -73,9 +75,21 @@ class Settings(BaseSettings):
         "",
         description="Base URL of a `falrpc emulator`; stands for the URLs and hosts below.",
     )
-    fal_run_url: str = Field("https://fal.run", description="fal's host for runs and streams.")
-    fal_queue_url: str = Field("https://queue.fal.run", description="fal's host for queue requests.")
+    fal_run_url: str = Field(FAL_RUN, description="fal's host for runs and streams.")
+    fal_queue_url: str = Field(FAL_QUEUE, description="fal's host for queue requests.")
     fal_rest_url: str = Field("https://rest.fal.ai", description="fal's host for uploads.")
+    fal_run_backup_url: str = Field(
+        FAL_RUN_BACKUP,
+        description="Stands in for the host of runs when no connection to that one can be made. The default "
+        "counts only beside the default host.",
+    )
+    fal_queue_backup_url: str = Field(
+        FAL_QUEUE_BACKUP, description="The same for the host of queue requests."
+    )
+    proxy_url: str = Field(
+        "",
+        description="HTTP proxy to fal. Proxies of the environment (`HTTPS_PROXY` and so on) are never used.",
+    )
     upload_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         ("fal.media",),
         description="Hosts, comma-separated, that may be sent uploads' bytes; subdomains included.",
@@ -88,12 +102,45 @@ class Settings(BaseSettings):
         86_400.0, description="How long any call may take, whatever its deadline."
     )
     connect_seconds: Seconds = Field(5.0, description="How long connecting to fal may take.")
-    pool_seconds: Seconds = Field(10.0, description="How long a request may wait for a free connection.")
+    pool_seconds: Seconds = Field(
+        10.0,
+        description="How long a request may wait for a free connection, or for a place at its endpoint.",
+    )
+    keepalive_seconds: Seconds = Field(
+        15.0,
+        description="How long an idle connection to fal is kept: less than fal's load balancers keep it.",
+    )
     read_idle_seconds: Seconds = Field(
         60.0, description="Longest silence of an exchange with fal that should answer at once."
     )
+    exchange_seconds_max: Seconds = Field(
+        120.0, description="How long each such exchange may take, but for the reading of outputs."
+    )
     stream_idle_seconds: Seconds = Field(600.0, description="Longest silence of a model's stream.")
-    connections_max: int = Field(4_096, ge=1, le=100_000, description="Connections to fal at the most.")
+    connections_max: int = Field(8_192, ge=1, le=100_000, description="Connections to fal at the most.")
+    connections_per_host_max: int = Field(
+        4_096, ge=1, le=100_000, description="Connections to one of fal's hosts at the most."
+    )
+    endpoint_limits: Annotated[tuple[tuple[str, int], ...], NoDecode] = Field(
+        (),
+        description="How many paid requests may be in flight at once, by the beginning of the endpoint id: "
+        "`fal-ai/flux=20,fal-ai=200`. The longest one that fits counts. Others have no such limit.",
+    )
+    resends_max: int = Field(2, ge=0, le=10, description="How often a request to fal is sent again.")
+    retry_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="How many resends there are at the most, as a share of the requests of the last 10 s.",
+    )
+    retry_reserve: int = Field(10, ge=0, le=10_000, description="How many more than that in 10 s.")
+    breaker_failures: int = Field(
+        20,
+        ge=1,
+        le=1_000_000,
+        description="After so many failures in a row, nothing but a probe now and then is sent to a host.",
+    )
+    breaker_seconds: Seconds = Field(5.0, description="The time between such probes.")
     heartbeat_seconds: float = Field(
         15.0,
         ge=0,
@@ -137,40 +184,18 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
-    @field_validator("upload_hosts", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("emulator_url", "fal_run_url", "fal_queue_url", "fal_rest_url")
-    @classmethod
-    def _check_url(cls, value: str) -> str:
-        if not value:
-            return value
-        try:
-            parts = urlsplit(value)
-            host, _ = parts.hostname or "", parts.port
-        except ValueError:
-            raise ValueError("must be a URL") from None
-        if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
-            raise ValueError("must be an http or https URL without a user name")
-        if parts.query or parts.fragment:
-            raise ValueError("must not have a query or fragment")
-        if parts.scheme == "http" and not is_loopback_host(host):
-            raise ValueError(
-                "must be https, since the key is sent there; http is for loopback addresses only"
-            )
-        return value.rstrip("/")
-
-    @field_validator("listen")
-    @classmethod
-    def _check_listen(cls, value: str) -> str:
-        host, separator, port = value.rpartition(":")
-        if not separator or not host or not port.isdigit() or int(port) > 65_535:
-            raise ValueError("must be host:port, for instance 127.0.0.1:50051 or [::]:50051")
-        return value
+    _hosts = field_validator("upload_hosts", mode="before")(config_values.hosts)
+    _limits = field_validator("endpoint_limits", mode="before")(config_values.endpoint_limits)
+    _proxy = field_validator("proxy_url")(config_values.proxy_url)
+    _listen = field_validator("listen")(config_values.listen)
+    _urls = field_validator(
+        "emulator_url",
+        "fal_run_url",
+        "fal_queue_url",
+        "fal_rest_url",
+        "fal_run_backup_url",
+        "fal_queue_backup_url",
+    )(config_values.url)
 
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":
@@ -186,12 +211,24 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches the listener."""
-        return is_loopback_host(self.listen.rpartition(":")[0].strip("[]"))
+        return config_values.is_loopback_host(self.listen.rpartition(":")[0].strip("[]"))
 
     @property
     def offers_reflection(self) -> bool:
         """Whether the listener offers reflection."""
         return self.reflection == "on" or (self.reflection == "auto" and self.is_loopback)
+
+    @property
+    def run_backup_url(self) -> str:
+        """The backup of the host of runs: fal's own does not stand in for anybody else's."""
+        is_fals = self.fal_run_url == FAL_RUN or self.fal_run_backup_url != FAL_RUN_BACKUP
+        return self.fal_run_backup_url if is_fals else ""
+
+    @property
+    def queue_backup_url(self) -> str:
+        """The backup of the host of queue requests."""
+        is_fals = self.fal_queue_url == FAL_QUEUE or self.fal_queue_backup_url != FAL_QUEUE_BACKUP
+        return self.fal_queue_backup_url if is_fals else ""
 
     @property
     def key(self) -> str:
@@ -216,17 +253,9 @@ def effective(settings: Settings) -> list[tuple[str, str]]:
         if isinstance(value, SecretStr):
             value = "(set)"
         elif isinstance(value, tuple):
-            value = ",".join(value)
+            value = ",".join(one if isinstance(one, str) else "=".join(map(str, one)) for one in value)
         shown.append((variable(name), "" if value is None else str(value)))
     return shown
-
-
-def is_loopback_host(host: str) -> bool:
-    """Whether a host name or address is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _key_problems(settings: Settings) -> list[str]:

@@ -26,6 +26,8 @@ ELSEWHERE = {
     "UPLOAD_MISMATCH": "tests/service/test_upload_calls.py",
     "SERVER_DRAINING": "tests/service/test_server.py",
     "INTERNAL_ERROR": "tests/service/test_server.py",
+    "UPSTREAM_BUSY": "tests/service/test_settings.py",
+    "UPSTREAM_SUSPENDED": "tests/faults/test_suspended_hosts.py",
 }
 # What a finished request can't have as its outcome: these are answers to whoever reads it (§7.6), or
 # never come where work is queued (§6.3).

@@ -14,7 +14,7 @@ from tests.failures import failure_of, messages_and_failure
 from tests.service.raw_server import answering
 
 from falrpc import v1
-from falrpc_server.fal_http import exchange
+from falrpc_server.fal_http import incoming
 
 DOWNLOAD_ERROR = json.dumps(
     {"detail": [{"loc": ["body", "image_url"], "msg": "Can't download", "type": "file_download_error"}]}
@@ -53,7 +53,7 @@ async def test_an_error_in_an_encoding_that_cannot_be_read(gateway: Running, fal
 
 async def test_an_error_whose_body_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The status is the answer when the body stops coming, long before the deadline."""
-    monkeypatch.setattr(exchange, "REFUSAL_SECONDS_MAX", 0.3)
+    monkeypatch.setattr(incoming, "REFUSAL_SECONDS_MAX", 0.3)
     head = b"HTTP/1.1 422 Unprocessable\r\nx-fal-request-id: r-1\r\ncontent-length: 500\r\n\r\n{"
     async with answering(head, keeps_open=True) as url, running_gateway(emulator_url=url) as gateway:
         started = time.monotonic()

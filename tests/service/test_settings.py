@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
 from tests.conftest import KEY, Fal, Running, running_gateway
 from tests.failures import failure_of, messages_and_failure
 from tests.service.test_queue_calls import submitted, waiting
@@ -66,18 +67,21 @@ async def test_connecting(emulator_url: str, fal: Fal) -> None:
     )
 
 
-async def test_waiting_for_a_connection(emulator_url: str, fal: Fal) -> None:
-    """One call more than FALRPC_CONNECTIONS_MAX waits FALRPC_POOL_SECONDS for a free one, and is not sent."""
-    limits = {"connections_max": 1, "pool_seconds": 0.2, "connect_seconds": 3_600}
+@pytest.mark.parametrize("limit", ["connections_max", "connections_per_host_max"])
+async def test_waiting_for_a_connection(emulator_url: str, fal: Fal, limit: str) -> None:
+    """One call more than FALRPC_CONNECTIONS_MAX or FALRPC_CONNECTIONS_PER_HOST_MAX waits FALRPC_POOL_SECONDS
+    for a free connection, and is not sent."""
+    limits = {limit: 1, "pool_seconds": 0.2, "connect_seconds": 3_600}
     async with running_gateway(emulator_url=emulator_url, **limits) as gateway:
         first = gateway.stub.Run(run("emulator/sleep", NOT_COMPLETED))
         await arrived(fal, "run")
         failed = await failure_of(gateway.stub.Run(run("emulator/echo"), timeout=LONG))
         assert (failed.code, failed.info.reason, failed.delivery) == (
-            "UNAVAILABLE",
-            "UPSTREAM_UNREACHABLE",
+            "RESOURCE_EXHAUSTED",
+            "UPSTREAM_BUSY",
             "NOT_SENT",
         )
+        assert failed.find(error_details_pb2.RetryInfo) is not None
         assert len(fal.received(operation="run")) == 1
         first.cancel()
 

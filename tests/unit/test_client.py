@@ -48,7 +48,7 @@ async def fal(*answers: bytes) -> AsyncIterator[tuple[FalClient, list[bytes]]]:
     try:
         async with Transport() as transport:
             exchanges = Exchanges(transport, "id:secret", "falrpc/test")
-            yield FalClient(exchanges, wire.Hosts(base, base, base, ("127.0.0.1",))), requests
+            yield FalClient(exchanges, wire.Hosts(base, base, base, uploads=("127.0.0.1",))), requests
     finally:
         listener.close()
         await asyncio.gather(*filter(None, handlers))  # so that all requests are listed

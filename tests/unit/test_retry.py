@@ -10,7 +10,15 @@ from falrpc_server.fal_http import retry
 from falrpc_server.fal_http.error_bodies import ErrorAnswer, Failure, FalError
 from falrpc_server.fal_http.models import Operation
 
-READS = {Operation.STATUS, Operation.STATUS_STREAM, Operation.RESULT}
+HARMLESS = {
+    Operation.STATUS,
+    Operation.STATUS_STREAM,
+    Operation.RESULT,
+    Operation.CANCEL,
+    Operation.UPLOAD_INITIATE,
+}
+PAID = [operation for operation in Operation if operation.is_paid]
+POLICY = retry.Policy(resends_max=2)
 STATUSES = [301, 400, 401, 403, 404, 408, 409, 422, 429, 499, 500, 501, 502, 503, 504, 520]
 
 
@@ -22,7 +30,7 @@ def failed(operation: Operation, failure: Failure, status: int = 0, **answer: ob
 def delay(
     error: FalError, resends: int = 0, left: float | None = None, fraction: float = 0.5
 ) -> float | None:
-    return retry.delay_seconds(error, resends, left, lambda: fraction)
+    return retry.delay_seconds(error, resends, left, POLICY, lambda: fraction)
 
 
 @pytest.mark.parametrize("operation", Operation)
@@ -35,7 +43,7 @@ def test_what_never_left_is_sent_again(operation: Operation) -> None:
     ("operation", "failure"),
     [
         pytest.param(o, f, id=f"{o.name}-{f.name}")
-        for o, f in itertools.product([o for o in Operation if o.is_paid], Failure)
+        for o, f in itertools.product(PAID, Failure)
         if f not in (Failure.UNREACHABLE, Failure.ANSWER)
     ],
 )
@@ -46,15 +54,55 @@ def test_paid_work_that_may_have_left_is_not_sent_again(operation: Operation, fa
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_paid_work_that_was_answered_is_not_sent_again(status: int) -> None:
-    """No error status makes us send a paid request again, hint or not."""
-    for operation, hint in itertools.product([o for o in Operation if o.is_paid], (None, True, False)):
+    """No error status but fal's own 429 makes us send a paid request again, hint or not."""
+    if status == 429:
+        return
+    for operation, hint in itertools.product(PAID, (None, True, False)):
         error = failed(operation, Failure.ANSWER, status, needs_retry=hint, retry_after_seconds=0.0)
         assert delay(error) is None
 
 
-@pytest.mark.parametrize("operation", sorted(READS, key=lambda o: o.name))
+@pytest.mark.parametrize(
+    ("operation", "answer", "is_sent_again"),
+    [
+        pytest.param(Operation.RUN, {"error_type": "concurrent_requests_limit"}, True, id="run-fals-type"),
+        pytest.param(Operation.STREAM, {"error_type": "concurrent_requests_limit"}, True, id="stream-type"),
+        pytest.param(Operation.RUN, {"needs_retry": True}, True, id="run-hint"),
+        pytest.param(Operation.RUN, {"needs_retry": False}, False, id="run-hint-against"),
+        pytest.param(Operation.RUN, {"request_id": "r"}, False, id="run-the-apps-own"),
+        pytest.param(Operation.STREAM, {}, False, id="stream-the-apps-own"),
+        pytest.param(Operation.SUBMIT, {}, True, id="submit"),
+        pytest.param(Operation.SUBMIT, {"retry_after_seconds": 3.0}, True, id="submit-soon"),
+        pytest.param(Operation.SUBMIT, {"retry_after_seconds": 6.0}, False, id="submit-much-later"),
+    ],
+)
+def test_what_fal_itself_refused_is_sent_again(
+    operation: Operation, answer: dict[str, object], is_sent_again: bool
+) -> None:
+    """A 429 that is fal's own says that nothing was begun; one of an app says nothing of the kind."""
+    error = failed(operation, Failure.ANSWER, 429, **answer)
+    assert (delay(error) is not None) == is_sent_again
+
+
+def test_a_queue_that_is_too_long_for_the_caller() -> None:
+    """A 429 that answers the caller's own longest queue is told, not repeated."""
+    error = failed(Operation.SUBMIT, Failure.ANSWER, 429)
+    error.hit_queue_limit = True
+    assert delay(error) is None
+
+
+@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize("failure", [Failure.BUSY, Failure.SUSPENDED])
+def test_limits_of_our_own_are_told_at_once(operation: Operation, failure: Failure) -> None:
+    """What was held back here is not repeated here, and is known to pass."""
+    error = failed(operation, failure)
+    assert delay(error) is None
+    assert retry.is_passing(error)
+
+
+@pytest.mark.parametrize("operation", sorted(HARMLESS, key=lambda o: o.name))
 def test_reads_are_repeated_after_passing_failures(operation: Operation) -> None:
-    """A read is sent again after a cut, a truncation, a 429 and a 502, 503 or 504, and after nothing else."""
+    """What changes nothing is sent again after a cut, a truncation, a 429 and a 502, 503 or 504, and after nothing else."""
     assert delay(failed(operation, Failure.INTERRUPTED)) is not None
     assert delay(failed(operation, Failure.TRUNCATED)) is not None
     for failure in (Failure.MALFORMED, Failure.TOO_LARGE, Failure.NOT_COMPLETED):
@@ -71,17 +119,18 @@ def test_a_stored_outcome_is_not_read_again(status: int) -> None:
     assert delay(error) is None
 
 
-@pytest.mark.parametrize("operation", [Operation.UPLOAD_INITIATE, Operation.UPLOAD_PUT, Operation.CANCEL])
-def test_writes_are_not_repeated_once_sent(operation: Operation) -> None:
-    """Uploads and cancellations are repeated only when nothing of them left."""
-    assert delay(failed(operation, Failure.INTERRUPTED)) is None
-    assert delay(failed(operation, Failure.ANSWER, 503)) is None
+def test_bytes_are_not_repeated_once_sent() -> None:
+    """A file's bytes are sent again only when nothing of them left."""
+    assert delay(failed(Operation.UPLOAD_PUT, Failure.INTERRUPTED)) is None
+    assert delay(failed(Operation.UPLOAD_PUT, Failure.ANSWER, 503)) is None
 
 
-def test_two_resends_are_the_limit() -> None:
-    """A request is handed to the transport three times at the most."""
-    error = failed(Operation.STATUS, Failure.UNREACHABLE)
-    assert [delay(error, resends) is not None for resends in range(4)] == [True, True, False, False]
+@pytest.mark.parametrize("resends_max", range(4))
+def test_the_limit_of_resends(resends_max: int) -> None:
+    """A request is sent again as often as the policy allows."""
+    error, policy = failed(Operation.STATUS, Failure.UNREACHABLE), retry.Policy(resends_max)
+    allowed = [retry.delay_seconds(error, resends, None, policy) is not None for resends in range(5)]
+    assert allowed == [resends < resends_max for resends in range(5)]
 
 
 @given(st.integers(0, 1), st.floats(0, 1))

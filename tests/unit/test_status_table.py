@@ -359,7 +359,20 @@ def test_paid_calls_look_repeatable_only_when_nothing_ran(
         assert verdict.metadata["delivery"] != "NOT_SENT"
 
 
-@pytest.mark.parametrize("failure", [f for f in Failure if f not in (Failure.ANSWER, Failure.UNREACHABLE)])
+NOTHING_LEFT = {Failure.UNREACHABLE, Failure.BUSY, Failure.SUSPENDED}
+
+
+@pytest.mark.parametrize("failure", NOTHING_LEFT)
+def test_what_never_left_says_so(failure: Failure) -> None:
+    """When nothing left, any call is NOT_SENT and told when to try again."""
+    for operation in Operation:
+        error = FalError(operation, failure, "x", retry_after_seconds=2.5)
+        verdict = verdicts.of_fal_error(error)
+        assert verdict.code == (c.RESOURCE_EXHAUSTED if failure is Failure.BUSY else c.UNAVAILABLE)
+        assert (verdict.metadata["delivery"], verdict.retry_seconds) == ("NOT_SENT", 2.5)
+
+
+@pytest.mark.parametrize("failure", set(Failure) - NOTHING_LEFT - {Failure.ANSWER})
 def test_paid_calls_cut_after_bytes_left_are_not_repeatable(failure: Failure) -> None:
     """No failure of a paid exchange that had begun is UNAVAILABLE or carries a retry delay."""
     for operation in PAID:

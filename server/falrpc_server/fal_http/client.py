@@ -13,7 +13,8 @@ from typing import TypeVar
 from falrpc_server.fal_http import answers, wire
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.events import Event
-from falrpc_server.fal_http.exchange import About, Answer, Exchanges
+from falrpc_server.fal_http.exchange import Exchanges
+from falrpc_server.fal_http.incoming import About, Answer
 from falrpc_server.fal_http.models import (
     CallInfo,
     CallOptions,
@@ -45,11 +46,13 @@ class Bounds:
     Attributes:
         output_bytes_max: Largest output that is read.
         read_idle_seconds: Longest silence of an exchange that should answer at once.
+        exchange_seconds_max: How long each such exchange may take, but for the reading of outputs.
         stream_idle_seconds: Longest silence of a model's stream.
     """
 
     output_bytes_max: int = 63 * 1024 * 1024
     read_idle_seconds: float = 60.0
+    exchange_seconds_max: float = 120.0
     stream_idle_seconds: float = 600.0
 
 
@@ -113,13 +116,8 @@ class FalClient:
     ) -> Submitted:
         """Puts a request into the queue (§7.2). Paid."""
         request = wire.submit(self._hosts, endpoint, body, options, queue)
-        about = About(Operation.SUBMIT, endpoint.full)
-        try:
-            answer = await self._fetch(request, about, scope)
-        except FalError as error:
-            is_account = error.answer is not None and error.answer.error_type == "concurrent_requests_limit"
-            error.hit_queue_limit = queue.max_queue_length is not None and not is_account
-            raise
+        about = About(Operation.SUBMIT, endpoint.full, has_queue_limit=queue.max_queue_length is not None)
+        answer = await self._fetch(request, about, scope)
         submitted = _read(answers.read_submitted, answer.body, answer.status, about)
         scope.accepted(submitted.request_id)
         # We build these URLs ourselves, and say so should fal ever mean others (§3.2).
@@ -223,11 +221,16 @@ class FalClient:
     ) -> None:
         """Puts a file's bytes where fal said (§10.6). The chunks are read once, so nothing is resent."""
         request = wire.put_upload(target.upload_url, upload, size)
-        await self._fetch(request, About(Operation.UPLOAD_PUT), scope, chunks)
+        await self._exchanges.fetch(
+            request,
+            About(Operation.UPLOAD_PUT),
+            scope,
+            idle_seconds=self._bounds.read_idle_seconds,
+            bytes_max=ENVELOPE_BYTES_MAX,
+            chunks=chunks,
+        )
 
-    async def _fetch(
-        self, request: wire.Request, about: About, scope: Scope, chunks: AsyncIterator[bytes] | None = None
-    ) -> Answer:
+    async def _fetch(self, request: wire.Request, about: About, scope: Scope) -> Answer:
         """An exchange that should answer at once, and briefly."""
         return await self._exchanges.fetch(
             request,
@@ -235,7 +238,7 @@ class FalClient:
             scope,
             idle_seconds=self._bounds.read_idle_seconds,
             bytes_max=ENVELOPE_BYTES_MAX,
-            chunks=chunks,
+            total_seconds=self._bounds.exchange_seconds_max,
         )
 
 

@@ -100,6 +100,10 @@ class Failure(Enum):
     """fal, its edge or a model answered with an error status."""
     UNREACHABLE = "unreachable"
     """No byte of the request left."""
+    BUSY = "busy"
+    """A limit of our own is reached: no byte of the request left."""
+    SUSPENDED = "suspended"
+    """The host only failed lately, so that it was not asked: no byte of the request left."""
     INTERRUPTED = "interrupted"
     """The connection broke, or fal was silent for too long, after bytes may have left."""
     TRUNCATED = "truncated"
@@ -130,6 +134,7 @@ class FalError(Exception):
         node_id, app_id: The workflow's step, where one failed.
         http_status: Status of the answer where it was not an error answer, 0 when there was none.
         hit_queue_limit: Whether the answer refuses a submission that named a longest queue.
+        retry_after_seconds: When to try again, where the failure is our own; None for no idea.
         text: fal's public text where it came otherwise than in an error answer.
         cause: The private cause, for the log: never a text of fal's or a caller's.
     """
@@ -148,6 +153,8 @@ class FalError(Exception):
         app_id: str = "",
         http_status: int = 0,
         text: str = "",
+        hit_queue_limit: bool = False,
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(f"{operation.value}: {failure.value}: {cause}")
         self.operation = operation
@@ -159,7 +166,8 @@ class FalError(Exception):
         self.node_id = node_id
         self.app_id = app_id
         self.http_status = answer.http_status if answer else http_status
-        self.hit_queue_limit = False
+        self.hit_queue_limit = hit_queue_limit
+        self.retry_after_seconds = retry_after_seconds
         self.text = text
         self.cause = cause
 

@@ -1,135 +1,71 @@
 """The funnel: every request to fal goes through here.
 
-It commits before paid work is handed to the transport, decides about repeats (retry.py), and raises
-FalError for whatever is not a 2xx answer. It knows httpx and how exchanges fail, and nothing of what fal's
-answers mean.
+It holds requests back where limits are reached or a host only fails, commits before paid work is handed to
+the transport, goes to the backup host when no connection can be made, decides about repeats (retry.py), and
+raises FalError for whatever is not a 2xx answer. It knows httpx and how exchanges fail, and nothing of what
+fal's answers mean.
 """
 
 import asyncio
-import contextlib
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import httpx
 
-from falrpc_server.fal_http import error_bodies, retry
-from falrpc_server.fal_http.encodings import BadEncoding, inflate, is_plain
+from falrpc_server.fal_http import retry
+from falrpc_server.fal_http.breaker import Breaker
+from falrpc_server.fal_http.endpoint_limits import EndpointLimits, LimitReached
 from falrpc_server.fal_http.error_bodies import Failure, FalError
-from falrpc_server.fal_http.events import BadEventStream, Event, EventTooLarge, read_events
+from falrpc_server.fal_http.incoming import About, Answer, OpenAnswer, read_refusal, redacted
 from falrpc_server.fal_http.models import Operation, Scope
 from falrpc_server.fal_http.transport import Progress
 from falrpc_server.fal_http.wire import Request
 
-__all__ = ["About", "Answer", "Exchanges", "OpenAnswer"]
+__all__ = ["Exchanges", "Guards"]
 
-ERROR_BODY_BYTES_MAX = 24 * 1024 * 1024  # a model may send the whole input back (§12.2)
-REFUSAL_SECONDS_MAX = 5.0  # for the body of an error answer: its head says the most
 SECRET_MIN = 8  # characters
-REDACTED = "[key]"
+
+_NOT_SENT = (Failure.UNREACHABLE, Failure.SUSPENDED)
 
 _T = TypeVar("_T")
-_TYPE = re.compile(r"[a-z0-9_.]{1,64}")
 
 
-@dataclass(slots=True)
-class About:
-    """What an exchange is about, for its errors."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Guards:
+    """What is sent again, and what is not sent at all. All of it counts for this process only.
 
-    operation: Operation
-    endpoint_id: str = ""
-    request_id: str = ""
+    Attributes:
+        retries: How much is sent again.
+        breaker_failures: After so many failures in a row a host is suspended.
+        breaker_seconds: For so long, until one request probes it.
+        endpoint_limits: Paid requests in flight, by endpoint pattern (endpoint_limits.py).
+        place_seconds: How long a request waits for its place among them.
+    """
 
-    def failed(self, failure: Failure, cause: str, http_status: int = 0) -> FalError:
-        """The error of an exchange that failed without an error answer."""
-        return FalError(
-            self.operation,
-            failure,
-            cause,
-            endpoint_id=self.endpoint_id,
-            request_id=self.request_id,
-            http_status=http_status,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole 2xx answer. Header names are case-insensitive."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class OpenAnswer:
-    """A 2xx answer whose body is still to come."""
-
-    def __init__(self, response: httpx.Response, about: About) -> None:
-        self._response = response
-        self._about = about
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-
-    async def body(self, bytes_max: int) -> bytes:
-        """Reads the whole body. Raises FalError."""
-        read: list[bytes] = []
-        size = 0
-        try:
-            async with aclosing(_pieces(self._response)) as pieces:
-                async for piece in pieces:
-                    size += len(piece)
-                    if size > bytes_max:
-                        cause = f"more than {bytes_max} bytes"
-                        raise self._about.failed(Failure.TOO_LARGE, cause, self.status)
-                    read.append(piece)
-        except httpx.TransportError as error:
-            raise self._about.failed(Failure.TRUNCATED, str(error), self.status) from error
-        return self._decoded(b"".join(read), bytes_max)
-
-    async def events(self, event_bytes_max: int) -> AsyncGenerator[Event]:
-        """Yields the body's events as they come, without empty ones. Raises FalError."""
-        if not is_plain(self._encoding):
-            raise self._about.failed(Failure.MALFORMED, "an encoding nobody asked for", self.status)
-        try:
-            async with aclosing(read_events(_pieces(self._response), event_bytes_max)) as events:
-                async for event in events:
-                    if event.data:
-                        yield event
-        except httpx.TransportError as error:
-            raise self._about.failed(Failure.STREAM_TRUNCATED, str(error), self.status) from error
-        except BadEventStream as error:
-            raise self._about.failed(Failure.MALFORMED, str(error), self.status) from error
-        except EventTooLarge as error:
-            raise self._about.failed(Failure.TOO_LARGE, str(error), self.status) from error
-
-    @property
-    def _encoding(self) -> str:
-        return self.headers.get("content-encoding", "")
-
-    def _decoded(self, body: bytes, bytes_max: int) -> bytes:
-        """No encoding was asked for, but a paid answer is not dropped because it has one."""
-        try:
-            decoded, is_whole = inflate(body, self._encoding, bytes_max)
-        except BadEncoding as error:
-            raise self._about.failed(Failure.MALFORMED, str(error), self.status) from error
-        if len(decoded) > bytes_max:
-            raise self._about.failed(Failure.TOO_LARGE, f"more than {bytes_max} bytes", self.status)
-        if not is_whole:
-            raise self._about.failed(Failure.TRUNCATED, "unfinished encoding", self.status)
-        return decoded
+    retries: retry.Policy = dataclasses.field(default_factory=retry.Policy)
+    breaker_failures: int = 20
+    breaker_seconds: float = 5.0
+    endpoint_limits: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    place_seconds: float = 10.0
 
 
 class Exchanges:
     """Sends requests with one account's key."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, key: str, user_agent: str) -> None:
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, key: str, user_agent: str, guards: Guards | None = None
+    ) -> None:
         self._transport = transport
         self._credential = (("Authorization", f"Key {key}"),)
         # Its second half is the secret. Short ones, as in tests, would be found in ordinary words.
         self._secrets = [part for part in (key, key.partition(":")[2]) if len(part) >= SECRET_MIN]
         self._standard_headers = (("User-Agent", user_agent), ("Accept-Encoding", "identity"))
+        self._guards = guards or Guards()
+        self._budget = retry.Budget(self._guards.retries)
+        self._endpoints = EndpointLimits(self._guards.endpoint_limits, self._guards.place_seconds)
+        self._breakers: dict[str, Breaker] = {}
 
     async def fetch(
         self,
@@ -139,6 +75,7 @@ class Exchanges:
         *,
         idle_seconds: float | None,
         bytes_max: int,
+        total_seconds: float | None = None,
         chunks: AsyncIterator[bytes] | None = None,
     ) -> Answer:
         """Sends a request and reads the whole answer. Raises FalError.
@@ -149,18 +86,26 @@ class Exchanges:
             scope: The caller's call.
             idle_seconds: Longest silence, None for no limit.
             bytes_max: Largest body.
+            total_seconds: How long each attempt may take, None for no limit but the call's.
             chunks: The request's body, when it comes piece by piece; it can't be sent again then.
         """
 
         async def attempt() -> Answer:
-            response = await self._send(request, about, scope, idle_seconds, chunks)
             try:
-                body = await OpenAnswer(response, about).body(bytes_max)
-                return Answer(response.status_code, response.headers, body)
-            finally:
-                await response.aclose()
+                async with asyncio.timeout(total_seconds) as limit:
+                    response = await self._send(request, about, scope, idle_seconds, chunks)
+                    try:
+                        body = await OpenAnswer(response, about).body(bytes_max)
+                        return Answer(response.status_code, response.headers, body)
+                    finally:
+                        await response.aclose()
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise about.failed(Failure.INTERRUPTED, f"not over after {total_seconds:g} s") from error
 
-        return await attempt() if chunks else await _repeating(attempt, scope)
+        async with self._place(about):
+            return await attempt() if chunks else await self._repeating(attempt, scope)
 
     @asynccontextmanager
     async def open(
@@ -171,11 +116,40 @@ class Exchanges:
         async def attempt() -> httpx.Response:
             return await self._send(request, about, scope, idle_seconds, None)
 
-        response = await _repeating(attempt, scope)
+        async with self._place(about):
+            response = await self._repeating(attempt, scope)
+            try:
+                yield OpenAnswer(response, about)
+            finally:
+                await response.aclose()
+
+    @asynccontextmanager
+    async def _place(self, about: About) -> AsyncIterator[None]:
+        """Holds a paid request's place among those of its endpoint."""
+        if not about.operation.is_paid:
+            yield
+            return
         try:
-            yield OpenAnswer(response, about)
-        finally:
-            await response.aclose()
+            async with self._endpoints.place(about.endpoint_id):
+                yield
+        except LimitReached as error:
+            raise about.failed(Failure.BUSY, f"the limit of {error}") from error
+
+    async def _repeating(self, attempt: Callable[[], Awaitable[_T]], scope: Scope) -> _T:
+        """Attempts an exchange until it succeeds or must not be repeated."""
+        now = asyncio.get_running_loop().time
+        self._budget.sent(now())
+        resends = 0
+        while True:
+            try:
+                return await attempt()
+            except FalError as error:
+                left = None if scope.deadline is None else scope.deadline - now()
+                delay = retry.delay_seconds(error, resends, left, self._guards.retries)
+                if delay is None or not self._budget.take(now()):
+                    raise
+            resends += 1
+            await asyncio.sleep(delay)
 
     async def _send(
         self,
@@ -185,7 +159,36 @@ class Exchanges:
         idle_seconds: float | None,
         chunks: AsyncIterator[bytes] | None,
     ) -> httpx.Response:
-        """One attempt: a 2xx response with its head read."""
+        """One attempt, at the backup host if nothing could be sent to the first one, whose error counts."""
+        try:
+            return await self._send_to(request, about, scope, idle_seconds, chunks)
+        except FalError as error:
+            if not request.backup_url or error.failure not in _NOT_SENT:
+                raise
+            primary = error
+        backup = dataclasses.replace(request, url=request.backup_url, backup_url="")
+        scope.noticed("backup_host", _origin(backup.url))
+        try:
+            return await self._send_to(backup, about, scope, idle_seconds, chunks)
+        except FalError as error:
+            if error.failure in _NOT_SENT:
+                raise primary from error
+            raise
+
+    async def _send_to(
+        self,
+        request: Request,
+        about: About,
+        scope: Scope,
+        idle_seconds: float | None,
+        chunks: AsyncIterator[bytes] | None,
+    ) -> httpx.Response:
+        """Sends the request to one host: a 2xx response with its head read."""
+        now = asyncio.get_running_loop().time
+        host = _origin(request.url)
+        breaker = self._breaker(host, about)
+        if wait := breaker.enter(now()):
+            raise about.failed(Failure.SUSPENDED, host, retry_after_seconds=wait)
         # A signed upload URL carries its own credential; the key stays with fal's own hosts.
         credential = () if about.operation is Operation.UPLOAD_PUT else self._credential
         progress = Progress()
@@ -196,78 +199,70 @@ class Exchanges:
             content=request.body if chunks is None else chunks,
             extensions={"progress": progress, "timeout": {"read": idle_seconds}},
         )
-        if about.operation.is_paid and not scope.committed:
-            await scope.commit()
-            scope.committed = True
+        await _commit(about, scope)
         scope.attempts += 1
         try:
             response = await self._transport.handle_async_request(outgoing)
+        except httpx.PoolTimeout as error:
+            raise about.failed(Failure.BUSY, "no free connection") from error
         except httpx.TransportError as error:
+            self._failed(breaker, host, scope)
             failure = Failure.INTERRUPTED if progress.connected else Failure.UNREACHABLE
             raise about.failed(failure, f"{type(error).__name__}: {error}") from error
         finally:
             if about.operation.is_paid and progress.connected:
                 scope.paid_bytes_may_have_left = True
-        about.request_id = about.request_id or self._redacted(response.headers.get("x-fal-request-id", ""))
+        if about.operation.is_paid or not about.request_id:
+            about.request_id = redacted(response.headers.get("x-fal-request-id", ""), self._secrets)
+        _tell_id(response.status_code, about, scope)
         if 200 <= response.status_code < 300:
-            if about.operation in (Operation.RUN, Operation.STREAM) and about.request_id:
-                scope.accepted(about.request_id)
+            self._succeeded(breaker, host, scope)
             return response
         try:
-            raise await self._refusal(response, about)
+            refusal = await read_refusal(response, about, self._secrets)
         finally:
             await response.aclose()
+        if refusal.answer and refusal.answer.is_from_edge:
+            self._failed(breaker, host, scope)
+        else:
+            self._succeeded(breaker, host, scope)
+        if retry.was_refused(refusal):
+            scope.paid_bytes_may_have_left = False  # they did, and nothing came of them
+        raise refusal
 
-    async def _refusal(self, response: httpx.Response, about: About) -> FalError:
-        """The error of an answer that is not 2xx. What can't be read of it is left out, and so is our key."""
-        body = bytearray()
-        try:
-            async with asyncio.timeout(REFUSAL_SECONDS_MAX), aclosing(_pieces(response)) as pieces:
-                async for piece in pieces:
-                    body += piece
-                    if len(body) > ERROR_BODY_BYTES_MAX:
-                        break
-        except (httpx.TransportError, TimeoutError):
-            pass  # the status was read: it is the answer, however little of its text came
-        headers = {name.lower(): self._redacted(value) for name, value in response.headers.items()}
-        text = b""
-        with contextlib.suppress(BadEncoding):
-            text, _ = inflate(bytes(body), headers.get("content-encoding", ""), ERROR_BODY_BYTES_MAX)
-        for secret in self._secrets:
-            text = text.replace(secret.encode(), REDACTED.encode())
-        answer = error_bodies.read(response.status_code, headers, text)
-        known = answer.error_type if _TYPE.fullmatch(answer.error_type) else ""
-        return FalError(
-            about.operation,
-            Failure.ANSWER,
-            f"HTTP {response.status_code} {known}".strip(),
-            answer=answer,
-            is_stored=about.operation is Operation.RESULT and answer.is_outcome,
-            endpoint_id=about.endpoint_id,
-            request_id=about.request_id,
-        )
+    def _breaker(self, host: str, about: About) -> Breaker:
+        # fal names hosts of uploads as it likes: they share one, so that there are few.
+        name = "uploads" if about.operation is Operation.UPLOAD_PUT else host
+        if name not in self._breakers:
+            self._breakers[name] = Breaker(self._guards.breaker_failures, self._guards.breaker_seconds)
+        return self._breakers[name]
 
-    def _redacted(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, REDACTED)
-        return text
+    def _failed(self, breaker: Breaker, host: str, scope: Scope) -> None:
+        was_open = breaker.is_open
+        breaker.failed(asyncio.get_running_loop().time())
+        if breaker.is_open and not was_open:
+            scope.noticed("host_suspended", host)
+
+    def _succeeded(self, breaker: Breaker, host: str, scope: Scope) -> None:
+        if breaker.is_open:
+            scope.noticed("host_restored", host)
+        breaker.succeeded()
 
 
-async def _repeating(attempt: Callable[[], Awaitable[_T]], scope: Scope) -> _T:
-    """Attempts an exchange until it succeeds or must not be repeated."""
-    resends = 0
-    while True:
-        try:
-            return await attempt()
-        except FalError as error:
-            left = None if scope.deadline is None else scope.deadline - asyncio.get_running_loop().time()
-            delay = retry.delay_seconds(error, resends, left)
-            if delay is None:
-                raise
-        resends += 1
-        await asyncio.sleep(delay)
+async def _commit(about: About, scope: Scope) -> None:
+    """From here on nobody before us repeats the call."""
+    if about.operation.is_paid and not scope.committed:
+        await scope.commit()
+        scope.committed = True
 
 
-def _pieces(response: httpx.Response) -> AsyncGenerator[bytes]:
-    """The bytes of a response as they come, undecoded: no encoding was asked for."""
-    return response.stream.__aiter__()  # type: ignore[union-attr,return-value] # Transport's is a generator
+def _tell_id(status: int, about: About, scope: Scope) -> None:
+    """Tells the id of work that fal has begun; a submission's is in the body of its answer."""
+    began = 200 <= status < 300 or status == 422 or status >= 500
+    if began and about.operation in (Operation.RUN, Operation.STREAM) and about.request_id:
+        scope.accepted(about.request_id)
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port."""
+    return "/".join(url.split("/", 3)[:3])

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from falrpc_server.fal_http.client import FalClient
 from falrpc_server.fal_http.error_bodies import FalError
 from falrpc_server.fal_http.models import LogLine, LogLines, QueueState, QueueStatus, RequestRef, Scope
-from falrpc_server.fal_http.retry import may_repeat
+from falrpc_server.fal_http.retry import is_passing
 
 __all__ = ["LogDeltas", "Pace", "watch"]
 
@@ -106,7 +106,7 @@ async def _statuses(
         try:
             status = await fal.status(ref, scope, logs=logs)
         except FalError as error:
-            if not may_repeat(error) or clock() - read_at > pace.patience_seconds:
+            if not is_passing(error) or clock() - read_at > pace.patience_seconds:
                 raise
         else:
             read_at = clock()

@@ -22,6 +22,8 @@ import httpx
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from falrpc_server.fal_http.resolver import Resolver
+
 __all__ = ["Limits", "Progress", "Transport"]
 
 READ_CHUNK_BYTES = 256 * 1024
@@ -31,9 +33,18 @@ HEADER_LINE_BYTES_MAX = 16 * 1024  # fal's own limit for an app's response heade
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the connection pool."""
+    """Bounds of the connection pool.
 
-    connections: int = 4_096
+    Attributes:
+        connections, connections_per_host: Open at once, in all and to one host.
+        connect_seconds: For name resolution, connecting and TLS together.
+        pool_seconds: For the wait until a connection may be opened or used again.
+        keepalive_seconds: How long an idle connection is kept: shorter than any load balancer does, since
+            one that closes just as a request arrives leaves a paid request in doubt.
+    """
+
+    connections: int = 8_192
+    connections_per_host: int = 4_096
     connect_seconds: float = 5.0
     pool_seconds: float = 10.0
     keepalive_seconds: float = 15.0
@@ -68,9 +79,13 @@ class Transport(httpx.AsyncBaseTransport):
     (`async with`) on the event loop that uses it.
     """
 
-    def __init__(self, limits: Limits | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, limits: Limits | None = None, tls: ssl.SSLContext | None = None, proxy_url: str = ""
+    ) -> None:
+        """Goes through the HTTP proxy at `proxy_url` when there is one."""
         self._limits = limits or Limits()
         self._tls = tls
+        self._proxy_url = proxy_url or None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Transport":
@@ -80,7 +95,9 @@ class Transport(httpx.AsyncBaseTransport):
         trace.on_connection_reuseconn.append(_connected)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
+                resolver=Resolver(),
                 limit=self._limits.connections,
+                limit_per_host=self._limits.connections_per_host,
                 keepalive_timeout=self._limits.keepalive_seconds,
                 ssl=self._tls or True,
             ),
@@ -134,6 +151,7 @@ class Transport(httpx.AsyncBaseTransport):
                     headers=request.headers.multi_items(),
                     data=_body(request),
                     allow_redirects=False,
+                    proxy=self._proxy_url,
                     timeout=aiohttp.ClientTimeout(total=None, sock_read=timeout.get("read")),
                     trace_request_ctx=_Way(progress, connect, waiting),
                 )

@@ -30,38 +30,51 @@ _Headers = tuple[tuple[str, str], ...]
 
 _JSON = ("Content-Type", "application/json")
 _ACCEPT_JSON = (("Accept", "application/json"),)
+_ACCEPT_EVENTS = (("Accept", "text/event-stream"), ("Cache-Control", "no-store"))
 
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Base URLs without a trailing slash (§1), and the hosts that may be sent bytes of uploads."""
+    """fal's hosts (§1).
+
+    Attributes:
+        run, queue, rest: Base URLs without a trailing slash.
+        run_backup, queue_backup: Those that stand in when no connection can be made; empty for none.
+        uploads: The hosts that may be sent bytes of uploads.
+    """
 
     run: str = "https://fal.run"
     queue: str = "https://queue.fal.run"
     rest: str = "https://rest.fal.ai"
+    run_backup: str = ""
+    queue_backup: str = ""
     uploads: tuple[str, ...] = ("fal.media",)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, complete but for the credential."""
+    """One HTTP request, complete but for the credential.
+
+    `backup_url` is where it may go when no connection to the URL's host can be made; empty for nowhere.
+    """
 
     method: str
     url: str
     headers: _Headers = ()
     body: bytes | None = None
+    backup_url: str = ""
 
 
 def run(hosts: Hosts, endpoint: EndpointId, body: bytes, options: CallOptions) -> Request:
     """A synchronous run (§6.1)."""
     headers = (_JSON, ("Accept", "*/*"), *_option_headers(options))
-    return Request("POST", f"{hosts.run}/{endpoint.full}", headers, body)
+    return _to_run(hosts, f"/{endpoint.full}", headers, body)
 
 
 def stream(hosts: Hosts, endpoint: EndpointId, body: bytes, options: CallOptions) -> Request:
     """A model's or workflow's stream (§8.1, §9)."""
-    headers = (_JSON, ("Accept", "text/event-stream"), ("Cache-Control", "no-store"))
-    return Request("POST", f"{hosts.run}/{endpoint.full}/stream", headers + _option_headers(options), body)
+    headers = (_JSON, *_ACCEPT_EVENTS, *_option_headers(options))
+    return _to_run(hosts, f"/{endpoint.full}/stream", headers, body)
 
 
 def submit(
@@ -78,29 +91,30 @@ def submit(
         query["fal_webhook"] = queue.webhook_url
     if queue.max_queue_length is not None:
         query["fal_max_queue_length"] = str(queue.max_queue_length)
-    url = f"{hosts.queue}/{endpoint.full}"
-    return Request("POST", f"{url}?{urlencode(query)}" if query else url, headers, body)
+    return _to_queue(
+        hosts, "POST", f"/{endpoint.full}{'?' if query else ''}{urlencode(query)}", headers, body
+    )
 
 
 def status(hosts: Hosts, ref: RequestRef, *, logs: bool) -> Request:
     """One look at a queue request (§7.3)."""
-    return Request("GET", f"{_request_url(hosts, ref)}/status{'?logs=1' if logs else ''}", _ACCEPT_JSON)
+    return _to_queue(hosts, "GET", f"{_request_path(ref)}/status{'?logs=1' if logs else ''}", _ACCEPT_JSON)
 
 
 def status_stream(hosts: Hosts, ref: RequestRef, *, logs: bool) -> Request:
     """The status stream of a queue request (§7.5)."""
-    url = f"{_request_url(hosts, ref)}/status/stream{'?logs=1' if logs else ''}"
-    return Request("GET", url, (("Accept", "text/event-stream"), ("Cache-Control", "no-store")))
+    path = f"{_request_path(ref)}/status/stream{'?logs=1' if logs else ''}"
+    return _to_queue(hosts, "GET", path, _ACCEPT_EVENTS)
 
 
 def result(hosts: Hosts, ref: RequestRef) -> Request:
     """The outcome of a queue request (§7.6)."""
-    return Request("GET", _request_url(hosts, ref), (("Accept", "*/*"),))
+    return _to_queue(hosts, "GET", _request_path(ref), (("Accept", "*/*"),))
 
 
 def cancel(hosts: Hosts, ref: RequestRef) -> Request:
     """The cancellation of a queue request (§7.7)."""
-    return Request("PUT", f"{_request_url(hosts, ref)}/cancel", _ACCEPT_JSON, b"")
+    return _to_queue(hosts, "PUT", f"{_request_path(ref)}/cancel", _ACCEPT_JSON, b"")
 
 
 def initiate_upload(hosts: Hosts, upload: Upload) -> Request:
@@ -121,9 +135,19 @@ def put_upload(upload_url: str, upload: Upload, size: int) -> Request:
     return Request("PUT", upload_url, headers)
 
 
-def _request_url(hosts: Hosts, ref: RequestRef) -> str:
+def _to_run(hosts: Hosts, path: str, headers: _Headers, body: bytes) -> Request:
+    backup = hosts.run_backup and hosts.run_backup + path
+    return Request("POST", hosts.run + path, headers, body, backup)
+
+
+def _to_queue(hosts: Hosts, method: str, path: str, headers: _Headers, body: bytes | None = None) -> Request:
+    backup = hosts.queue_backup and hosts.queue_backup + path
+    return Request(method, hosts.queue + path, headers, body, backup)
+
+
+def _request_path(ref: RequestRef) -> str:
     """Owner and alias only, with the namespace: a path would be refused (§3.2)."""
-    return f"{hosts.queue}/{ref.endpoint.queue_base}/requests/{ref.request_id}"
+    return f"/{ref.endpoint.queue_base}/requests/{ref.request_id}"
 
 
 def _option_headers(options: CallOptions) -> _Headers:

@@ -5,6 +5,7 @@ ours and shows the caller nothing but an id.
 """
 
 import asyncio
+import contextlib
 from typing import Any, NoReturn
 
 import grpc
@@ -21,6 +22,8 @@ from falrpc_server.translate.violations import InvalidRequest
 
 __all__ = ["ending"]
 
+STATUS_SECONDS_MAX = 1.0  # a caller who reads nothing is not told any sooner for our waiting
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -33,7 +36,13 @@ async def ending(call: Call, proceed: Proceed) -> Any:
     except UploadMismatch as error:
         verdict = verdicts.of_upload_mismatch(error)
     except FalError as error:
-        call.log.info("fal.failed", cause=str(error), http_status=error.http_status)
+        call.log.info(
+            "fal.failed",
+            cause=str(error),
+            http_status=error.http_status,
+            endpoint_id=call.endpoint_id,
+            request_id=error.request_id or call.request_id,
+        )
         verdict = _of_fal_error(call, error)
     except DeadlinePassed:
         verdict = verdicts.of_deadline(_progress(call))
@@ -83,4 +92,9 @@ async def _end(call: Call, verdict: Verdict) -> NoReturn:
     call.is_about(call.endpoint_id, call.request_id or verdict.request_id)
     status = rpc_status.status_of(verdict)
     trailers = ((rpc_status.DETAILS_HEADER, status.SerializeToString()),)
-    await call.context.abort(_CODES[verdict.code], status.message, trailers)
+    with contextlib.suppress(TimeoutError):
+        # It waits behind messages that the caller has not read. grpc has the status by then, and sends it
+        # when there is room.
+        async with asyncio.timeout(STATUS_SECONDS_MAX):
+            await call.context.abort(_CODES[verdict.code], status.message, trailers)
+    raise grpc.aio.AbortError

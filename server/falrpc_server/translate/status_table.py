@@ -86,6 +86,18 @@ FAILURES: dict[Failure, Row] = {
         Delivery.NOT_SENT,
         "fal could not be reached; nothing was sent",
     ),
+    Failure.BUSY: same(
+        RESOURCE_EXHAUSTED,
+        "UPSTREAM_BUSY",
+        delivery=Delivery.NOT_SENT,
+        text="this server's own limit of requests in flight to fal is reached; nothing was sent",
+    ),
+    Failure.SUSPENDED: same(
+        UNAVAILABLE,
+        "UPSTREAM_SUSPENDED",
+        delivery=Delivery.NOT_SENT,
+        text="fal's host only failed lately, so nothing was sent; it is tried again soon",
+    ),
     Failure.TRUNCATED: Row(
         UNKNOWN, UNAVAILABLE, UNAVAILABLE, "UPSTREAM_TRUNCATED", Delivery.ACCEPTED, "fal's answer was cut off"
     ),
@@ -152,6 +164,7 @@ BALANCE_EXHAUSTED = same(
 NOT_COMPLETED = FAILURES[Failure.NOT_COMPLETED]
 HOST_REFUSED = FAILURES[Failure.HOST_REFUSED]
 TOO_LARGE = FAILURES[Failure.TOO_LARGE]
+BUSY = FAILURES[Failure.BUSY]
 STREAMING_NOT_SUPPORTED = same(
     FAILED_PRECONDITION,
     "STREAMING_NOT_SUPPORTED",

@@ -36,6 +36,13 @@ BILLING_URL = "https://fal.ai/dashboard/billing"
 RETRY_SECONDS_DEFAULT = 1.0
 METADATA_BYTES_MAX = 160
 
+_GATEWAYS = (
+    status_table.OWN_KEY_REFUSED,
+    status_table.HOST_REFUSED,
+    status_table.TOO_LARGE,
+    status_table.BUSY,
+)
+
 
 class Source(Enum):
     """Whose affair a failure is: what an operator asks first."""
@@ -250,7 +257,7 @@ def _cut_short(progress: CallProgress, verdict: Verdict) -> Verdict:
 
 
 def _source(row: Row, code: int) -> Source:
-    if row in (status_table.OWN_KEY_REFUSED, status_table.HOST_REFUSED, status_table.TOO_LARGE):
+    if row in _GATEWAYS:
         return Source.GATEWAY
     if row in (status_table.QUEUE_TOO_LONG, status_table.START_TIMEOUT):
         return Source.CALLER
@@ -333,4 +340,7 @@ def _retry_seconds(error: FalError, row: Row, code: int, answer: ErrorAnswer) ->
     )
     if not can_help or error.failure is Failure.TOO_LARGE:
         return None
-    return RETRY_SECONDS_DEFAULT if answer.retry_after_seconds is None else answer.retry_after_seconds
+    for seconds in (answer.retry_after_seconds, error.retry_after_seconds):
+        if seconds is not None:
+            return seconds
+    return RETRY_SECONDS_DEFAULT

@@ -188,6 +188,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: { "reason": "STREAM_ERROR", "domain": "falrpc", "metadata": { "delivery": "FAILED",
     "request_id": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11" } }
     """
+    ERROR_REASON_UPSTREAM_BUSY: _ErrorReason.ValueType  # 25
+    """A limit of the server's own is reached: its connections to fal's host, or the places of the
+    endpoint. Nothing was sent. Repeat the call after RetryInfo. Status RESOURCE_EXHAUSTED with
+    RetryInfo.
+
+    Example: { "reason": "UPSTREAM_BUSY", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT",
+    "endpoint_id": "fal-ai/flux/dev" } }
+    """
+    ERROR_REASON_UPSTREAM_SUSPENDED: _ErrorReason.ValueType  # 26
+    """One of fal's hosts only failed lately, so the server holds requests to it back and probes it now
+    and then. Nothing was sent. Repeat the call after RetryInfo. Status UNAVAILABLE with RetryInfo.
+
+    Example: { "reason": "UPSTREAM_SUSPENDED", "domain": "falrpc",
+    "metadata": { "delivery": "NOT_SENT" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the reasons that this service itself puts into google.rpc.ErrorInfo, with
@@ -375,5 +390,20 @@ repeat it as it is. Status UNKNOWN.
 
 Example: { "reason": "STREAM_ERROR", "domain": "falrpc", "metadata": { "delivery": "FAILED",
 "request_id": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11" } }
+"""
+ERROR_REASON_UPSTREAM_BUSY: ErrorReason.ValueType  # 25
+"""A limit of the server's own is reached: its connections to fal's host, or the places of the
+endpoint. Nothing was sent. Repeat the call after RetryInfo. Status RESOURCE_EXHAUSTED with
+RetryInfo.
+
+Example: { "reason": "UPSTREAM_BUSY", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT",
+"endpoint_id": "fal-ai/flux/dev" } }
+"""
+ERROR_REASON_UPSTREAM_SUSPENDED: ErrorReason.ValueType  # 26
+"""One of fal's hosts only failed lately, so the server holds requests to it back and probes it now
+and then. Nothing was sent. Repeat the call after RetryInfo. Status UNAVAILABLE with RetryInfo.
+
+Example: { "reason": "UPSTREAM_SUSPENDED", "domain": "falrpc",
+"metadata": { "delivery": "NOT_SENT" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,82 @@
+"""What single settings may be. Pure: functions from a given value to the checked one, or ValueError."""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+__all__ = ["endpoint_limits", "hosts", "is_loopback_host", "listen", "proxy_url", "url"]
+
+
+def hosts(value: Any) -> Any:
+    """Host names, comma-separated."""
+    if isinstance(value, str):
+        return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+    return value
+
+
+def endpoint_limits(value: Any) -> Any:
+    """`fal-ai/flux=20,fal-ai=200`, or a table of the same."""
+    if isinstance(value, str):
+        value = [part.rpartition("=")[::2] for part in value.split(",") if part.strip()]
+    elif isinstance(value, Mapping):
+        value = list(value.items())
+    limits: dict[str, int] = {}
+    try:
+        for pattern, limit in value:
+            name = pattern.strip()
+            if not name or name.strip("/") != name or name in limits or int(limit) < 1:
+                raise ValueError
+            limits[name] = int(limit)
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(
+            "must be beginnings of endpoint ids, each once, with a limit of 1 or more: fal-ai/flux=20"
+        ) from None
+    return tuple(limits.items())
+
+
+def url(value: str) -> str:
+    """A base URL that the key may be sent to."""
+    if not value:
+        return value
+    scheme, host = _parts(value)
+    if scheme == "http" and not is_loopback_host(host):
+        raise ValueError("must be https, since the key is sent there; http is for loopback addresses only")
+    return value.rstrip("/")
+
+
+def proxy_url(value: str) -> str:
+    """The URL of an HTTP proxy."""
+    if value and _parts(value)[0] != "http":
+        raise ValueError("must be an http URL; what goes through the proxy is TLS to fal all the same")
+    return value
+
+
+def listen(value: str) -> str:
+    """`host:port`."""
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("must be host:port, for instance 127.0.0.1:50051 or [::]:50051")
+    return value
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a host name or address is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _parts(value: str) -> tuple[str, str]:
+    """Scheme and host of a plain http or https URL."""
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise ValueError("must be a URL") from None
+    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
+        raise ValueError("must be an http or https URL without a user name")
+    if parts.query or parts.fragment:
+        raise ValueError("must not have a query or fragment")
+    return parts.scheme, host
