@@ -4,6 +4,9 @@
 #   make test     all tests
 #   make test-conformance  of them: fal's own clients against the emulator, and the emulator's
 #   make test-errors       of them: fal's failures as statuses, and the cases in tests/cases/errors
+#   make test-faults       of them: what goes wrong between fal, the service and its callers
+#   make soak     ten minutes of calls that come and go, for leaks (SOAK_SECONDS=600)
+#   make mutants  breaks the service in one way after the other, and sees that tests notice
 #   make check    format, lint, types, proto lint, generated files current
 #   make gen      writes generated files anew
 #   make format   mends what make check says about format
@@ -15,7 +18,7 @@ BIN := $(VENV)/bin
 GEN_VENV := build/gen-venv
 TESTS ?= tests
 
-.PHONY: demo test test-conformance test-errors check gen format lock clean
+.PHONY: demo test test-conformance test-errors test-faults soak mutants check gen format lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.runtime
@@ -29,6 +32,17 @@ test-conformance: test
 
 test-errors: TESTS = tests/errors tests/unit/test_error_bodies.py tests/unit/test_rpc_status.py tests/unit/test_status_table.py
 test-errors: test
+
+test-faults: TESTS = tests/faults tests/unit/test_retry.py tests/unit/test_retry_budget.py tests/unit/test_breaker.py \
+	tests/unit/test_endpoint_limits.py tests/unit/test_resolver.py tests/unit/test_transport.py tests/unit/test_engine_errors.py
+test-faults: test
+
+SOAK_SECONDS ?= 600
+soak: $(VENV)/.dev
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest $(if $(STRICT),--strict-tools) -s tests/soak
+
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tools.mutants
 
 check: $(VENV)/.dev $(GEN_VENV)/.ready
 	$(BIN)/ruff format --check .
