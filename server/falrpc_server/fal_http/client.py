@@ -117,8 +117,15 @@ class FalClient:
         """Puts a request into the queue (§7.2). Paid."""
         request = wire.submit(self._hosts, endpoint, body, options, queue)
         about = About(Operation.SUBMIT, endpoint.full, has_queue_limit=queue.max_queue_length is not None)
-        answer = await self._fetch(request, about, scope)
-        submitted = _read(answers.read_submitted, answer.body, answer.status, about)
+        try:
+            answer = await self._fetch(request, about, scope)
+            submitted = _read(answers.read_submitted, answer.body, answer.status, about)
+        except FalError as error:
+            if (
+                error.answer is None and error.request_id
+            ):  # accepted, but its body is cut or odd: the head has an id
+                scope.accepted(error.request_id)
+            raise
         scope.accepted(submitted.request_id)
         # We build these URLs ourselves, and say so should fal ever mean others (§3.2).
         built = wire.status(self._hosts, RequestRef(endpoint, submitted.request_id), logs=False).url
