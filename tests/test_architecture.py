@@ -93,7 +93,7 @@ def test_one_way_to_fal() -> None:
         f"{PACKAGE}.fal_http.{n}" for n in ("transport", "exchange", "incoming")
     }
     assert server(importers("aiohttp", "yarl")) == {
-        f"{PACKAGE}.fal_http.{n}" for n in ("transport", "resolver")
+        f"{PACKAGE}.fal_http.{n}" for n in ("transport", "connector", "resolver")
     }
 
 

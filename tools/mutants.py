@@ -60,6 +60,13 @@ MUTANTS = [
         ("tests/unit/test_transport.py",),
     ),
     Mutant(
+        "bytes that come between two requests are taken for an answer",
+        "fal_http/connector.py",
+        "            connection.close()",
+        "            pass",
+        ("tests/faults/test_response_heads.py",),
+    ),
+    Mutant(
         "the backup host gets what the first one may have taken",
         "fal_http/exchange.py",
         "_NOT_SENT = (Failure.UNREACHABLE, Failure.SUSPENDED)",
@@ -187,6 +194,13 @@ MUTANTS = [
         "await asyncio.sleep(self._settings.drain_delay_seconds)",
         "await asyncio.sleep(0)",
         ("tests/faults/test_sigterm.py",),
+    ),
+    Mutant(
+        "late calls are left to grpc, which ends them as CANCELLED",
+        "app.py",
+        "await self._calls.refuse_new(QUIET_SECONDS, REFUSING_SECONDS_MAX)",
+        "await asyncio.sleep(QUIET_SECONDS)",
+        ("tests/faults/test_last_calls.py",),
     ),
     Mutant(
         "clean-ups are not awaited",

@@ -27,12 +27,15 @@ from falrpc_server.interceptors.call import CallRegistry
 from falrpc_server.interceptors.deadline import deadline
 from falrpc_server.interceptors.ending import ending
 from falrpc_server.interceptors.observe import observe
+from falrpc_server.interceptors.refusing import refusing
 from falrpc_server.observability import make_logger
 from falrpc_server.servicer import Limits, Servicer
 
 __all__ = ["Gateway", "running", "serve"]
 
 SERVICE = "falrpc.v1.FalService"
+QUIET_SECONDS = 0.1  # without a new call: callers have turned to others
+REFUSING_SECONDS_MAX = 2.0
 CLEAN_UP_SECONDS_MAX = 10.0
 GOODBYE_SECONDS_MAX = 1.0  # for connections to end; what is still open then watches our health
 
@@ -88,6 +91,7 @@ class Gateway:
         interceptors = [
             observe,
             ending,
+            refusing(self._calls),
             deadline(settings.default_deadline_seconds, settings.deadline_seconds_max),
         ]
         self._server = grpc.aio.server(
@@ -119,10 +123,14 @@ class Gateway:
 
         NOT_SERVING, then a delay in which new calls are still served, then no new calls; calls in flight
         may finish until the limit, then reads end UNAVAILABLE and paid calls UNKNOWN.
+
+        grpc ends what it has received and not yet handed to us as CANCELLED when it stops, and meshes repeat
+        that (grpc/grpc#41785): so new calls are refused by ourselves first, until few come any more.
         """
         self._log.info("server.draining", calls=len(self._calls))
         await self._set_health(NOT_SERVING)
         await asyncio.sleep(self._settings.drain_delay_seconds)
+        await self._calls.refuse_new(QUIET_SECONDS, REFUSING_SECONDS_MAX)
         grace = self._settings.drain_seconds + CLEAN_UP_SECONDS_MAX
         refusing = asyncio.create_task(self._server.stop(grace))
         try:

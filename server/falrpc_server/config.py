@@ -117,9 +117,9 @@ class Settings(BaseSettings):
         120.0, description="How long each such exchange may take, but for the reading of outputs."
     )
     stream_idle_seconds: Seconds = Field(600.0, description="Longest silence of a model's stream.")
-    connections_max: int = Field(8_192, ge=1, le=100_000, description="Connections to fal at the most.")
+    connections_max: int = Field(16_384, ge=1, le=100_000, description="Connections to fal at the most.")
     connections_per_host_max: int = Field(
-        4_096, ge=1, le=100_000, description="Connections to one of fal's hosts at the most."
+        8_192, ge=1, le=100_000, description="Connections to one of fal's hosts at the most."
     )
     endpoint_limits: Annotated[tuple[tuple[str, int], ...], NoDecode] = Field(
         (),

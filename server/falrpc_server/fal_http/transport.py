@@ -22,6 +22,7 @@ import httpx
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from falrpc_server.fal_http.connector import Connector
 from falrpc_server.fal_http.resolver import Resolver
 
 __all__ = ["Limits", "Progress", "Transport"]
@@ -43,8 +44,8 @@ class Limits:
             one that closes just as a request arrives leaves a paid request in doubt.
     """
 
-    connections: int = 8_192
-    connections_per_host: int = 4_096
+    connections: int = 16_384
+    connections_per_host: int = 8_192
     connect_seconds: float = 5.0
     pool_seconds: float = 10.0
     keepalive_seconds: float = 15.0
@@ -94,8 +95,8 @@ class Transport(httpx.AsyncBaseTransport):
         trace.on_connection_create_end.append(_connected)
         trace.on_connection_reuseconn.append(_connected)
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=Resolver(),
+            connector=Connector(
+                resolver=Resolver(patience_seconds=min(2.0, self._limits.connect_seconds / 2)),
                 limit=self._limits.connections,
                 limit_per_host=self._limits.connections_per_host,
                 keepalive_timeout=self._limits.keepalive_seconds,

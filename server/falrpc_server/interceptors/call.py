@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -104,7 +104,7 @@ class Call:
                 self._heartbeats.cancel()
                 await asyncio.wait({self._heartbeats})  # not awaited itself: that would hide our own cancel
                 if not self._heartbeats.cancelled():
-                    self._heartbeats.exception()  # a beat that found the call gone is no news
+                    self._heartbeats.exception()  # looked at: a beat that found the call gone is no news
 
     def drain(self) -> None:
         """Ends the call because the server stops."""
@@ -149,6 +149,8 @@ class CallRegistry:
         self._calls: set[Call] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self.refuses_new = False
+        self._postpone_quiet: Callable[[], None] = _nothing
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -171,7 +173,30 @@ class CallRegistry:
                 await self._idle.wait()
         return self._idle.is_set()
 
+    async def refuse_new(self, quiet_seconds: float, seconds_max: float) -> None:
+        """From now on new calls are refused. Waits until none has come for a moment."""
+        self.refuses_new = True
+        clock = asyncio.get_running_loop().time
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(quiet_seconds) as quiet:
+
+                def postpone() -> None:
+                    if not quiet.expired():
+                        quiet.reschedule(clock() + quiet_seconds)
+
+                self._postpone_quiet = postpone
+                await asyncio.sleep(seconds_max)
+        self._postpone_quiet = _nothing
+
+    def note_refusal(self) -> None:
+        """Notes that a call was refused."""
+        self._postpone_quiet()
+
     def drain(self) -> None:
         """Ends all calls because the server stops."""
         for call in list(self._calls):
             call.drain()
+
+
+def _nothing() -> None:
+    return None

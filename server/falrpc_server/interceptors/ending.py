@@ -1,7 +1,7 @@
 """The only place that ends a call with a status.
 
-Expected failures are InvalidRequest, UploadMismatch, FalError and DeadlinePassed; anything else is a bug of
-ours and shows the caller nothing but an id.
+Expected failures are InvalidRequest, UploadMismatch, FalError, DeadlinePassed and ServerDraining; anything
+else is a bug of ours and shows the caller nothing but an id.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from falrpc_server.fal_http.models import Operation
 from falrpc_server.interceptors.adapter import Proceed
 from falrpc_server.interceptors.call import Call
 from falrpc_server.interceptors.deadline import DeadlinePassed
+from falrpc_server.interceptors.refusing import ServerDraining
 from falrpc_server.translate import rpc_status, verdicts
 from falrpc_server.translate.verdicts import CallProgress, Verdict
 from falrpc_server.translate.violations import InvalidRequest
@@ -46,6 +47,8 @@ async def ending(call: Call, proceed: Proceed) -> Any:
         verdict = _of_fal_error(call, error)
     except DeadlinePassed:
         verdict = verdicts.of_deadline(_progress(call))
+    except ServerDraining:
+        verdict = verdicts.of_drain(_progress(call))
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if call.is_drained and task:

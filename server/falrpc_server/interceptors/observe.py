@@ -16,7 +16,7 @@ async def observe(call: Call, proceed: Proceed) -> Any:
     """Outermost interceptor: sees how the call ended."""
     try:
         return await proceed()
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, GeneratorExit):
         left = call.context.time_remaining()
         is_late = left is not None and left <= DEADLINE_SECONDS
         call.code = "DEADLINE_EXCEEDED" if is_late else "CANCELLED"
