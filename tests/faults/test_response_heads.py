@@ -76,12 +76,14 @@ async def test_interim_answers(interim: bytes) -> None:
 async def test_interim_answers_without_end() -> None:
     """Interim answers that never stop end with the deadline, in bounded memory, and others are served."""
     interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" * 1_000
+    flooding: list[Connection] = []
 
     async def flood(connection: Connection) -> None:
         sent = await connection.request()
         if b"/calm/" in sent.partition(b"\r\n")[0]:
             await connection.write(OK)
             return
+        flooding.append(connection)
         while True:
             await connection.write(interim)
 
@@ -101,7 +103,7 @@ async def test_interim_answers_without_end() -> None:
         assert seconds < 20
         assert peak - before < 32 * 1024 * 1024
         async with asyncio.timeout(20):
-            await fal.connections[0].is_closed.wait()
+            await flooding[0].is_closed.wait()
 
 
 def by_bytes(data: bytes, seconds: float) -> Behaviour:
