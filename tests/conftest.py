@@ -118,6 +118,13 @@ class Running:
         lines = [json.loads(line) for line in self._log.getvalue().splitlines()]
         return [line for line in lines if event in (None, line["event"])]
 
+    async def finished(self, count: int = 1) -> list[dict[str, Any]]:
+        """The last lines of that many calls: a status is sent a moment before its call's line is written."""
+        async with asyncio.timeout(10):
+            while len(lines := self.logged("call.finished")) < count:
+                await asyncio.sleep(0.001)
+        return lines
+
     @property
     def log_text(self) -> str:
         return self._log.getvalue()

@@ -1,4 +1,4 @@
-"""Servers on loopback that break what a gateway asks of them before or beside HTTP."""
+"""Servers on loopback that break what a gateway asks of them before or beside HTTP, and names of none."""
 
 import asyncio
 import contextlib
@@ -8,12 +8,25 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import pytest
 import trustme
 
-__all__ = ["Relay", "full_listener", "relaying", "untrusted_tls"]
+__all__ = ["Relay", "forget_hosts", "full_listener", "relaying", "untrusted_tls"]
 
 BACKLOG_CONNECTIONS = 16
 EOF_SECONDS_MAX = 20.0
+
+
+def forget_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes name resolution fail for hosts under `.invalid`, whatever the machine's resolver would say."""
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *rest: Any, **options: Any) -> Any:
+        if str(host).endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ class Fault:
 
     Attributes:
         name: The fault in words.
-        upstream: What stands in fal's place, one of the names of test_every_fault.UPSTREAMS.
+        upstream: What stands in fal's place, one of the names in test_every_fault.upstream_of.
         act: The emulator's scenario, empty for none.
         fields: Its fields.
         times: How many exchanges it spoils; None for all.

@@ -56,7 +56,7 @@ def exploding(request: pytest.FixtureRequest) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("method", ["Run", "Submit", "Status", "Result"])
 async def test_a_bomb(exploding: tuple[str, bytes], method: str) -> None:
-    """A body that grows past its limit fails, in bounded memory."""
+    """256 MB in 256 kB are unpacked up to the limit of outputs, in little memory, and fail."""
     head = encoded(200, *exploding)
     limits = {"output_bytes_max": OUTPUT_BYTES_MAX, "resends_max": 0}
     async with serving(answer(head)) as fal, running_gateway(emulator_url=fal.url, **limits) as gateway:
@@ -77,7 +77,7 @@ async def test_a_bomb_as_an_error(exploding: tuple[str, bytes]) -> None:
 
 
 async def test_a_bomb_as_a_stream(exploding: tuple[str, bytes]) -> None:
-    """A stream of events in an encoding is refused before any of it is read."""
+    """A stream of events in an encoding is refused, in bounded memory."""
     head = encoded(200, *exploding).replace(b"application/json", b"text/event-stream")
     async with serving(answer(head)) as fal, running_gateway(emulator_url=fal.url) as gateway:
         with at_most(64 * MIB):

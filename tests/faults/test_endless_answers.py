@@ -1,14 +1,10 @@
-"""An answer without end costs no more than the largest one that is allowed."""
+"""An answer without end is read no further than the largest one that is allowed."""
 
 import asyncio
-import gzip
-import tracemalloc
-import zlib
 
 import pytest
 from tests.conftest import Fal, running_gateway
 from tests.failures import failure_of
-from tests.service.raw_server import answering
 from tests.service.test_run import WAIT_SECONDS_MAX, run
 
 LIMIT = 1_000_000  # bytes
@@ -32,27 +28,3 @@ async def test_an_endless_body(emulator_url: str, fal: Fal, status: int) -> None
     async with asyncio.timeout(WAIT_SECONDS_MAX):
         while (await fal.seen(operation="run"))[0]["outcome"] != "client_closed":
             await asyncio.sleep(0.01)
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-async def test_a_small_body_that_is_large_inside(encoding: str) -> None:
-    """A compressed body is unpacked up to the limit: 500 MB in 500 kB take a few."""
-    zeros = bytes(1_000_000)
-    if encoding == "gzip":
-        body = gzip.compress(zeros * 500, compresslevel=1)
-    else:
-        body = zlib.compress(zeros * 500, level=1)
-    head = (
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-        f"content-encoding: {encoding}\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    limits = {"output_bytes_max": 4 * LIMIT}
-    async with answering(head.encode() + body) as url, running_gateway(emulator_url=url, **limits) as gateway:
-        tracemalloc.start()
-        try:
-            failed = await failure_of(gateway.stub.Run(run("a/b"), timeout=60))
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert (failed.code, failed.info.reason) == ("UNKNOWN", "OUTPUT_TOO_LARGE")
-        assert peak < 5 * len(body) + 4 * 4 * LIMIT

@@ -5,14 +5,13 @@ Faults are in faults.py, methods in calls.py, and how each call must end under e
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from tests.conftest import Fal, Running, running_gateway
-from tests.faults.broken_servers import Relay, full_listener, relaying, untrusted_tls
+from tests.faults.broken_servers import Relay, forget_hosts, full_listener, relaying, untrusted_tls
 from tests.faults.calls import RPCS, Rpc, prepared
 from tests.faults.expected import EXPECTED, End, end_of
 from tests.faults.faults import FAULTS, Fault
@@ -49,7 +48,7 @@ async def upstream_of(
         case "emulator":
             yield Upstream(fal.url)
         case "no such host":
-            _forget_hosts(monkeypatch)
+            forget_hosts(monkeypatch)
             yield Upstream("https://fal.invalid")
         case "refused":
             yield Upstream(f"http://127.0.0.1:{unused_port}")
@@ -64,18 +63,6 @@ async def upstream_of(
                 yield Upstream(relay.url, relay)
         case other:
             raise AssertionError(other)
-
-
-def _forget_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes name resolution fail for hosts under `.invalid`, whatever the machine's resolver would say."""
-    resolve = socket.getaddrinfo
-
-    def getaddrinfo(host: Any, *rest: Any, **options: Any) -> Any:
-        if str(host).endswith(".invalid"):
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return resolve(host, *rest, **options)
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 def put_in_place(fal: Fal, fault: Fault, rpc: Rpc) -> None:

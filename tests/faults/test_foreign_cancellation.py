@@ -87,7 +87,7 @@ async def test_in_the_middle_of_a_stream(gateway: Running, fal: Fal, monkeypatch
 
 
 async def test_how_soon(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller is told within 100 ms."""
+    """A cancellation from inside the engine is told to the caller within 100 ms."""
     monkeypatch.setattr(aiohttp.TCPConnector, "connect", cancelled_inside)
     delays = []
     for _ in range(TRIES):

@@ -7,9 +7,9 @@ from collections import Counter
 
 import grpc
 from tests.conftest import Fal
+from tests.faults.calls_in_flight import is_refused, marked
 from tests.faults.history import History
 from tests.faults.processes import gateway_process, own_channel
-from tests.faults.test_sigterm import is_refused, marked
 from tests.service.test_run import run
 
 from falrpc import v1

@@ -8,7 +8,7 @@ from google.rpc import error_details_pb2
 from tests.conftest import Fal, Running, running_gateway
 from tests.failures import failure_of
 from tests.service.test_queue_calls import collected, request, submitted
-from tests.service.test_run import arrived, run
+from tests.service.test_run import WAIT_SECONDS_MAX, run
 from tests.service.test_stream_calls import stream
 
 from falrpc import v1
@@ -75,10 +75,10 @@ async def test_a_callers_own_queue_limit(gateway: Running, fal: Fal) -> None:
 @pytest.mark.parametrize(("header", "seconds"), [("1", 1.0), ("date", 1.0)])
 async def test_retry_after(gateway: Running, fal: Fal, header: str, seconds: float) -> None:
     """fal's Retry-After, in seconds or as a date, is waited for."""
+    started = time.monotonic()
     if header == "date":  # of whole seconds: one to two from now
         header = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
     fal.will("fail", operation="run", kind=FALS_OWN, retry_after=header)
-    started = time.monotonic()
     await gateway.stub.Run(run("emulator/echo"))
     assert seconds - 0.1 <= time.monotonic() - started < 30
 
@@ -94,12 +94,11 @@ async def test_no_repeat_past_the_deadline(gateway: Running, fal: Fal) -> None:
 
 async def test_a_cancelled_wait_sends_nothing(gateway: Running, fal: Fal) -> None:
     """A caller that leaves between two attempts is the end of them."""
-    fal.will("fail", operation="run", kind=FALS_OWN, retry_after="1", times=1)
+    fal.will("fail", operation="run", kind=FALS_OWN, retry_after="2", times=1)
     call = gateway.stub.Run(run("emulator/echo"))
-    await arrived(fal, "run")
-    await asyncio.sleep(0.2)
+    await answered(fal)
     call.cancel()
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(2.5)  # not for luck: until then it would have been sent again
     assert len(fal.received(operation="run")) == 1
 
 
@@ -108,8 +107,7 @@ async def test_drained_between_attempts(emulator_url: str, fal: Fal) -> None:
     async with running_gateway(emulator_url=emulator_url, drain_seconds=0.0) as gateway:
         fal.will("fail", operation="run", kind=FALS_OWN, retry_after="4", times=None)
         call = gateway.stub.Run(run("emulator/echo"))
-        await arrived(fal, "run")
-        await asyncio.sleep(0.2)
+        await answered(fal)
         await gateway.gateway.drain()
         failed = await failure_of(call)
         assert (failed.code, failed.info.reason, failed.delivery) == (
@@ -137,8 +135,16 @@ async def test_an_exchange_that_never_ends(emulator_url: str, fal: Fal) -> None:
     """A brief exchange whose bytes trickle in is over after FALRPC_EXCHANGE_SECONDS_MAX, silent or not."""
     limits = {"exchange_seconds_max": 0.4, "resends_max": 0}
     async with running_gateway(emulator_url=emulator_url, **limits) as gateway:
-        fal.will("slow_body", operation="submit", chunk_bytes=1, seconds=2.0, times=None)  # 20 times faster
+        fal.will("slow_body", operation="submit", chunk_bytes=1, seconds=2.0, times=None)
         started = time.monotonic()
         failed = await failure_of(gateway.stub.Submit(request("emulator/echo")))
         assert (failed.code, failed.info.reason) == ("UNKNOWN", "OUTCOME_UNKNOWN")
         assert 0.4 <= time.monotonic() - started < 5
+
+
+async def answered(fal: Fal) -> None:
+    """Waits until fal has answered the first Run, and a little for the gateway to read that."""
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        while not any(record["outcome"] == "answered" for record in await fal.seen(operation="run")):
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)

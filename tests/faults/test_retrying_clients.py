@@ -12,6 +12,7 @@ from tests.conftest import Fal, Running, running_gateway
 from tests.failures import failure_of
 from tests.faults.history import History, Told, body_sha256
 from tests.faults.processes import gateway_process, own_channel
+from tests.service.test_leaving import in_order, logged
 from tests.service.test_queue_calls import request
 from tests.service.test_run import arrived, run
 from tests.service.test_stream_calls import stream, workflow
@@ -138,6 +139,7 @@ async def test_reads_are_repeated(gateway: Running, fal: Fal) -> None:
     asked = v1.StatusRequest(handle=handle)
     _, told = await called(gateway.address, POLICIES["a mesh's"], "Status", asked)
     assert told.code == "UNAVAILABLE"
+    await logged(gateway, "call.finished", ATTEMPTS)
     assert len(gateway.logged("call.finished")) == ATTEMPTS
 
 
@@ -162,6 +164,7 @@ async def test_a_gateway_that_is_killed(emulator_url: str, fal: Fal, method: str
             answer = await in_order(stub.Run(run("emulator/echo"), wait_for_ready=True, timeout=LONG))
             assert answer.output.json == "{}"
             assert len(posts(fal, asked)) == 1
+            await second.has_logged("request.accepted")
             assert [line["method"] for line in second.logged("request.accepted")] == ["Run"]
 
 
@@ -203,7 +206,3 @@ async def bare_server(code: grpc.StatusCode, commits: bool) -> AsyncIterator[tup
         yield f"127.0.0.1:{port}", calls
     finally:
         await server.stop(None)
-
-
-async def in_order(call: Any) -> Any:
-    return await call

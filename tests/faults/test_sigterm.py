@@ -2,18 +2,17 @@
 
 import asyncio
 import contextlib
-import itertools
 import signal
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
 import httpx
 import pytest
 from tests.conftest import Fal
+from tests.faults.calls_in_flight import CallsInFlight, is_refused, is_stream, marked, probed
 from tests.faults.goodbyes import goaway, health_lost
-from tests.faults.history import History, Told
+from tests.faults.history import Told
 from tests.faults.processes import gateway_process, own_channel, unix_seconds
 from tests.service.test_leaving import is_idle
 from tests.service.test_queue_calls import request, waiting
@@ -30,13 +29,6 @@ LONG = 120  # seconds, beyond every limit here
 CHANNELS = 4
 SLACK_SECONDS = 0.3  # of clocks in different processes of a busy machine
 SOON_SECONDS_MAX = 3.0
-
-_numbers = itertools.count(1)
-
-
-def marked(members: str) -> str:
-    """A JSON object that no other call's input is."""
-    return f'{{{members},"number":{next(_numbers)}}}'
 
 
 def asleep(seconds: float) -> v1.RunRequest:
@@ -70,25 +62,6 @@ def reading_calls(handle: v1.RequestHandle) -> Iterator[tuple[str, Any]]:
         yield "Status", v1.StatusRequest(handle=handle)
 
 
-class Open:
-    """Calls in flight, over several connections."""
-
-    def __init__(self, channels: list[grpc.aio.Channel]) -> None:
-        self.history = History()
-        self.tasks: list[asyncio.Task[Told]] = []
-        self._stubs = itertools.cycle([v1.FalServiceStub(channel) for channel in channels])
-
-    def begin(self, method: str, asked: Any) -> None:
-        """Begins a call."""
-        call = self.history.call(next(self._stubs), method, asked)
-        self.tasks.append(asyncio.create_task(call))
-
-    async def ended(self) -> list[Told]:
-        """Waits until all of them have ended."""
-        async with asyncio.timeout(LONG):
-            return list(await asyncio.gather(*self.tasks))
-
-
 async def test_stopping_under_load(emulator_url: str, fal: Fal) -> None:
     """200 streams and 200 Runs in flight: each step of a drain in its time, each call told the truth, exit 0."""
     known_before = queue_ids(fal)
@@ -99,7 +72,7 @@ async def test_stopping_under_load(emulator_url: str, fal: Fal) -> None:
         channels = [await stack.enter_async_context(own_channel(gateway.address)) for _ in range(CHANNELS)]
         health = await stack.enter_async_context(own_channel(gateway.address))
         probing = await stack.enter_async_context(own_channel(gateway.address))
-        load = Open(channels)
+        load = CallsInFlight(channels)
 
         submitted = await load.history.call(v1.FalServiceStub(channels[0]), "Submit", queued())
         handle = submitted.messages[0].handle
@@ -227,7 +200,7 @@ async def test_a_second_sigterm(emulator_url: str, fal: Fal, moment: str) -> Non
         own_channel(gateway.address) as channel,
         own_channel(gateway.address) as other,
     ):
-        load = Open([channel])
+        load = CallsInFlight([channel])
         submitted = await load.history.call(v1.FalServiceStub(channel), "Submit", queued())
         load.begin("Run", asleep(LONG))
         load.begin("Stream", stream("emulator/events", marked('"events":[1],"end":"hang"')))
@@ -279,32 +252,7 @@ async def test_abandoned_just_before(emulator_url: str, fal: Fal, waits: bool) -
     assert gateway.logged()[-1]["event"] == "server.stopped"
 
 
-async def probed(
-    address: str, channel: grpc.aio.Channel, history: History, begun: asyncio.Event, over: asyncio.Event
-) -> list[Told]:
-    """Makes small calls until it is over, each on an old and on a new connection in turn."""
-    probes = []
-    while not over.is_set():
-        asked = run("emulator/echo", marked('"probe":true'))
-        probes.append(await history.call(v1.FalServiceStub(channel), "Run", asked, LONG))
-        async with own_channel(address) as new:
-            asked = run("emulator/echo", marked('"probe":true'))
-            probes.append(await history.call(v1.FalServiceStub(new), "Run", asked, LONG))
-        begun.set()
-        await asyncio.sleep(0.05)
-    return probes
-
-
 def queue_ids(fal: Fal) -> set[str]:
     """The ids of all queue requests at fal."""
     listed = httpx.get(f"{fal.url}/_emulator/requests", trust_env=False).raise_for_status().json()
     return {one["request_id"] for one in listed}
-
-
-def is_stream(call: Told) -> bool:
-    return call.method in ("Stream", "StreamWorkflow", "Subscribe", "StreamStatus")
-
-
-def is_refused(call: Told) -> bool:
-    """Whether the call found no server."""
-    return call.code == "UNAVAILABLE" and not call.has_error_info

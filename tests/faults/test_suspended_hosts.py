@@ -7,12 +7,12 @@ from google.rpc import error_details_pb2
 from tests.conftest import Fal, Running, running_gateway
 from tests.failures import failure_of, messages_and_failure
 from tests.service.test_queue_calls import collected, request, submitted
-from tests.service.test_run import run
+from tests.service.test_run import arrived, run
 
 from falrpc import v1
 
 FAILURES = 4
-PAUSE = 0.5  # seconds
+PAUSE = 1.0  # seconds
 LIMITS = {"breaker_failures": FAILURES, "breaker_seconds": PAUSE, "resends_max": 0}
 
 
@@ -58,12 +58,16 @@ async def test_one_probe_at_a_time(emulator_url: str, fal: Fal) -> None:
 
 
 async def test_failures_that_are_the_requests_own(emulator_url: str, fal: Fal) -> None:
-    """A model that fails, a refused input and an unknown endpoint say nothing against the host."""
+    """A model that fails, fal's limit, a refused input and an unknown path say nothing against the host."""
     async with running_gateway(emulator_url=emulator_url, **LIMITS) as gateway:
-        for kind in ("runner_server_error", "runner_disconnected", "concurrent_requests_limit"):
+        for kind in (
+            *("runner_server_error", "runner_disconnected", "concurrent_requests_limit"),
+            *("less_than", "unknown_path"),
+        ):
             fal.will("fail", operation="run", kind=kind, times=FAILURES)
             for _ in range(FAILURES):
-                await failure_of(gateway.stub.Run(run("emulator/echo")))
+                failed = await failure_of(gateway.stub.Run(run("emulator/echo")))
+                assert failed.delivery in ("FAILED", "REJECTED")
         assert gateway.logged("fal.noticed") == []
         assert (await gateway.stub.Run(run("emulator/echo"))).output.json == "{}"
 
@@ -72,7 +76,8 @@ async def test_calls_that_their_callers_end(emulator_url: str, fal: Fal) -> None
     """A caller's deadline and a caller that leaves say nothing against the host either."""
     async with running_gateway(emulator_url=emulator_url, **LIMITS) as gateway:
         fal.will("hang", operation="run", times=2 * FAILURES)
-        calls = [gateway.stub.Run(run("emulator/echo"), timeout=0.3) for _ in range(2 * FAILURES)]
+        calls = [gateway.stub.Run(run("emulator/echo"), timeout=1) for _ in range(2 * FAILURES)]
+        await arrived(fal, "run", 2 * FAILURES)
         assert {(await failure_of(call)).code for call in calls} == {"DEADLINE_EXCEEDED"}
         assert (await gateway.stub.Run(run("emulator/echo"))).output.json == "{}"
 

@@ -55,7 +55,7 @@ async def test_a_message_that_is_none(gateway: Running, fal: Fal, method: str, m
     async with asyncio.timeout(20):  # the line follows the status
         while not gateway.logged("call.finished"):
             await asyncio.sleep(0.001)
-    assert gateway.logged("call.finished")[-1]["code"] == "INVALID_ARGUMENT"
+    assert (await gateway.finished())[-1]["code"] == "INVALID_ARGUMENT"
     assert fal.received() == []
 
 
