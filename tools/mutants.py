@@ -62,8 +62,8 @@ MUTANTS = [
     Mutant(
         "bytes that come between two requests are taken for an answer",
         "fal_http/connector.py",
-        "            connection.close()",
-        "            pass",
+        "                connection.abort()",
+        "                pass",
         ("tests/faults/test_response_heads.py",),
     ),
     Mutant(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib.metadata
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -46,6 +47,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 def serve(settings: Settings) -> int:
     """Runs the server until SIGTERM or SIGINT; a second signal stops it at once. Returns the exit code."""
     log = make_logger(settings.log_level)
+    _raise_file_limit(settings, log)
     with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
         return runner.run(_serve(settings, log))
 
@@ -144,6 +146,7 @@ class Gateway:
     async def stop(self) -> None:
         """Stops at once and waits for clean-ups."""
         await self._set_health(NOT_SERVING)
+        self._calls.refuses_new = True
         self._calls.drain()
         await self._calls.wait_idle(CLEAN_UP_SECONDS_MAX)
         await self._server.stop(None)
@@ -172,6 +175,18 @@ async def running(settings: Settings, log: structlog.typing.FilteringBoundLogger
             yield gateway
         finally:
             await gateway.stop()
+
+
+def _raise_file_limit(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> None:
+    """Each connection is an open file, and the usual soft limit of 1,024 is there for older programs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(
+        ValueError, OSError
+    ):  # a hard limit of "unlimited" may be more than there can be
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    if soft != resource.RLIM_INFINITY and soft < settings.connections_max:
+        log.warning("server.few_files", limit=soft, connections_max=settings.connections_max)
 
 
 def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -6,6 +6,8 @@ from typing import Any
 
 __all__ = ["BackgroundTasks"]
 
+CANCEL_SECONDS_MAX = 2.0  # for work that was told to end
+
 
 class BackgroundTasks:
     """Holds on to tasks: the event loop alone would let them be collected half-way."""
@@ -21,10 +23,11 @@ class BackgroundTasks:
 
     async def drain(self, seconds: float) -> None:
         """Waits until all work is done; after that many seconds cancels what is left."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while self._tasks:  # work may start more work
-            if loop.time() >= end:
-                for task in self._tasks:
-                    task.cancel()
-            await asyncio.wait(self._tasks, timeout=max(0.0, end - loop.time()) or None)
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
+        while self._tasks and (left := end - clock()) > 0:  # work may start more work
+            await asyncio.wait(self._tasks, timeout=left)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS_MAX)

@@ -81,10 +81,10 @@ class Settings(BaseSettings):
     fal_run_backup_url: str = Field(
         FAL_RUN_BACKUP,
         description="Stands in for the host of runs when no connection to that one can be made. The default "
-        "counts only beside the default host.",
+        "counts only beside the default host; `none` for no backup.",
     )
     fal_queue_backup_url: str = Field(
-        FAL_QUEUE_BACKUP, description="The same for the host of queue requests."
+        FAL_QUEUE_BACKUP, description="The same for the host of queue requests; `none` for no backup."
     )
     proxy_url: str = Field(
         "",
@@ -114,7 +114,8 @@ class Settings(BaseSettings):
         60.0, description="Longest silence of an exchange with fal that should answer at once."
     )
     exchange_seconds_max: Seconds = Field(
-        120.0, description="How long each such exchange may take, but for the reading of outputs."
+        120.0,
+        description="How long each attempt of such an exchange may take, but for the reading of outputs.",
     )
     stream_idle_seconds: Seconds = Field(600.0, description="Longest silence of a model's stream.")
     connections_max: int = Field(16_384, ge=1, le=100_000, description="Connections to fal at the most.")
@@ -124,9 +125,10 @@ class Settings(BaseSettings):
     endpoint_limits: Annotated[tuple[tuple[str, int], ...], NoDecode] = Field(
         (),
         description="How many paid requests may be in flight at once, by the beginning of the endpoint id: "
-        "`fal-ai/flux=20,fal-ai=200`. The longest one that fits counts. Others have no such limit.",
+        "`fal-ai/flux=20,fal-ai=200`, in whole parts. The longest one that fits counts; others have no such "
+        "limit. A submission is in flight until fal has accepted it.",
     )
-    resends_max: int = Field(2, ge=0, le=10, description="How often a request to fal is sent again.")
+    resends_max: int = Field(2, ge=0, le=5, description="How often a request to fal is sent again.")
     retry_share: float = Field(
         0.1,
         ge=0,
@@ -138,7 +140,8 @@ class Settings(BaseSettings):
         20,
         ge=1,
         le=1_000_000,
-        description="After so many failures in a row, nothing but a probe now and then is sent to a host.",
+        description="After so many failed requests in a row, resends counted, nothing but a probe now and "
+        "then is sent to a host.",
     )
     breaker_seconds: Seconds = Field(5.0, description="The time between such probes.")
     heartbeat_seconds: float = Field(
@@ -188,14 +191,8 @@ class Settings(BaseSettings):
     _limits = field_validator("endpoint_limits", mode="before")(config_values.endpoint_limits)
     _proxy = field_validator("proxy_url")(config_values.proxy_url)
     _listen = field_validator("listen")(config_values.listen)
-    _urls = field_validator(
-        "emulator_url",
-        "fal_run_url",
-        "fal_queue_url",
-        "fal_rest_url",
-        "fal_run_backup_url",
-        "fal_queue_backup_url",
-    )(config_values.url)
+    _urls = field_validator("emulator_url", "fal_run_url", "fal_queue_url", "fal_rest_url")(config_values.url)
+    _backups = field_validator("fal_run_backup_url", "fal_queue_backup_url")(config_values.backup_url)
 
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":

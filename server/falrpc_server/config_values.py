@@ -1,11 +1,15 @@
 """What single settings may be. Pure: functions from a given value to the checked one, or ValueError."""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["endpoint_limits", "hosts", "is_loopback_host", "listen", "proxy_url", "url"]
+__all__ = ["backup_url", "endpoint_limits", "hosts", "is_loopback_host", "listen", "proxy_url", "url"]
+
+
+_BEGINNING = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # of an endpoint id
 
 
 def hosts(value: Any) -> Any:
@@ -25,7 +29,8 @@ def endpoint_limits(value: Any) -> Any:
     try:
         for pattern, limit in value:
             name = pattern.strip()
-            if not name or name.strip("/") != name or name in limits or int(limit) < 1:
+            is_number = re.fullmatch("[1-9][0-9]{0,8}", str(limit).strip())
+            if not is_number or not _BEGINNING.fullmatch(name) or name in limits:
                 raise ValueError
             limits[name] = int(limit)
     except (AttributeError, TypeError, ValueError):
@@ -43,6 +48,11 @@ def url(value: str) -> str:
     if scheme == "http" and not is_loopback_host(host):
         raise ValueError("must be https, since the key is sent there; http is for loopback addresses only")
     return value.rstrip("/")
+
+
+def backup_url(value: str) -> str:
+    """A base URL, or `none`: an empty variable would count as not set."""
+    return "" if value == "none" else url(value)
 
 
 def proxy_url(value: str) -> str:

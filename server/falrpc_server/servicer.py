@@ -30,6 +30,7 @@ from falrpc_server.fal_http.models import (
     Submitted,
 )
 from falrpc_server.fal_http.queue_watch import Pace, watch
+from falrpc_server.fal_http.retry import is_passing
 from falrpc_server.fal_http.streams import model_events, workflow_events
 from falrpc_server.interceptors.call import Call
 from falrpc_server.translate import json_text, requests, responses
@@ -38,6 +39,7 @@ from falrpc_server.translate.violations import InvalidRequest, Violation
 __all__ = ["Limits", "Servicer"]
 
 ABANDON_SECONDS_MAX = 10.0
+ABANDON_PAUSE_SECONDS = 0.5
 LARGE_REQUEST_BYTES = 256 * 1024
 RESULT_LATE_SECONDS = (0.1, 0.3, 1.0, 2.0)
 
@@ -277,12 +279,23 @@ class Servicer:
         outcome = "timeout"
         try:
             async with asyncio.timeout(ABANDON_SECONDS_MAX):
-                outcome = (await self._fal.cancel(ref, Scope())).name
+                outcome = await self._cancelled(ref)
         except FalError as error:
             outcome = str(error)
         except TimeoutError:
             pass
         call.log.info("request.cancelled", request_id=ref.request_id, outcome=outcome)
+
+    async def _cancelled(self, ref: RequestRef) -> str:
+        """Cancels a request, after failures that pass, too. Returns fal's word; raises FalError."""
+        while True:
+            try:
+                return (await self._fal.cancel(ref, Scope())).name
+            except FalError as error:
+                if not is_passing(error):
+                    raise
+                pause = error.retry_after_seconds or 0.0
+            await asyncio.sleep(max(pause, ABANDON_PAUSE_SECONDS))
 
     def _heartbeat(self, asked_seconds: float | None) -> float:
         return self._limits.heartbeat_seconds if asked_seconds is None else asked_seconds

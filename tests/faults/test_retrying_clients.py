@@ -154,6 +154,8 @@ async def test_a_gateway_that_is_killed(emulator_url: str, fal: Fal, method: str
     ):
         stub = v1.FalServiceStub(channel)
         history = History()
+        async with asyncio.timeout(LONG):
+            await channel.channel_ready()
         call = asyncio.create_task(history.call(stub, method, asked, LONG))
         await arrived(fal, operation)
         await first.killed()

@@ -3,7 +3,18 @@
 It knows neither hosts nor a clock: seconds are those of any clock that does not go back.
 """
 
-__all__ = ["Breaker"]
+from typing import Protocol
+
+__all__ = ["Breaker", "Probe"]
+
+
+class Probe(Protocol):
+    """A request on its way."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a connection."""
+        ...
 
 
 class Breaker:
@@ -20,27 +31,40 @@ class Breaker:
         self._pause_seconds = pause_seconds
         self._failures = 0
         self._next_probe = 0.0
+        self._probe: Probe | None = None
 
-    def enter(self, now: float) -> float:
+    def enter(self, now: float, request: Probe) -> float:
         """Returns 0 when a request may go, else the seconds until the next probe.
 
-        A probe that never ends holds nobody up: after a pause there is another one.
+        A probe that has a connection and has not failed for a whole pause counts as answered: models take
+        their time. One without holds nobody up either, since another one follows.
         """
         if not self.is_open:
             return 0.0
         if now < self._next_probe:
             return self._next_probe - now
+        if self._probe is not None and self._probe.connected:
+            self.succeeded()
+            return 0.0
+        self._probe = request
         self._next_probe = now + self._pause_seconds
         return 0.0
 
     def succeeded(self) -> None:
         """The host answered a request itself."""
         self._failures = 0
+        self._probe = None
         self.is_open = False
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, request: Probe) -> None:
         """A request failed because of the host, not because of what it asked."""
+        self.gave_up(request)
         self._failures += 1
         if not self.is_open and self._failures >= self._failures_max:
             self.is_open = True
             self._next_probe = now + self._pause_seconds
+
+    def gave_up(self, request: Probe) -> None:
+        """A request ended without telling anything about the host: its caller left, for instance."""
+        if self._probe is request:
+            self._probe = None

@@ -86,10 +86,13 @@ class FalClient:
 
     async def run(self, endpoint: EndpointId, body: bytes, options: CallOptions, scope: Scope) -> Payload:
         """Calls a model and returns its output (§6). Paid."""
-        request = wire.run(self._hosts, endpoint, body, _with_start_timeout(options, scope))
         about = About(Operation.RUN, endpoint.full)
         answer = await self._exchanges.fetch(
-            request, about, scope, idle_seconds=None, bytes_max=self._bounds.output_bytes_max
+            lambda: wire.run(self._hosts, endpoint, body, _with_start_timeout(options, scope)),
+            about,
+            scope,
+            idle_seconds=None,
+            bytes_max=self._bounds.output_bytes_max,
         )
         return _output(answer, about)
 
@@ -98,10 +101,14 @@ class FalClient:
         self, endpoint: EndpointId, body: bytes, options: CallOptions, scope: Scope
     ) -> AsyncIterator[ModelStream]:
         """Opens a model's stream (§8). Paid."""
-        request = wire.stream(self._hosts, endpoint, body, _with_start_timeout(options, scope))
         about = About(Operation.STREAM, endpoint.full)
-        idle = self._bounds.stream_idle_seconds
-        async with self._exchanges.open(request, about, scope, idle_seconds=idle) as answer:
+        opened = self._exchanges.open(
+            lambda: wire.stream(self._hosts, endpoint, body, _with_start_timeout(options, scope)),
+            about,
+            scope,
+            idle_seconds=self._bounds.stream_idle_seconds,
+        )
+        async with opened as answer:
             call = answers.call_info(answer.headers)
             if "text/event-stream" in answer.headers.get("content-type", "").lower():
                 events = answer.events(self._bounds.output_bytes_max)
@@ -117,16 +124,10 @@ class FalClient:
         """Puts a request into the queue (§7.2). Paid."""
         request = wire.submit(self._hosts, endpoint, body, options, queue)
         about = About(Operation.SUBMIT, endpoint.full, has_queue_limit=queue.max_queue_length is not None)
-        try:
-            answer = await self._fetch(request, about, scope)
-            submitted = _read(answers.read_submitted, answer.body, answer.status, about)
-        except FalError as error:
-            if (
-                error.answer is None and error.request_id
-            ):  # accepted, but its body is cut or odd: the head has an id
-                scope.accepted(error.request_id)
-            raise
-        scope.accepted(submitted.request_id)
+        answer = await self._fetch(request, about, scope)
+        submitted = _read(answers.read_submitted, answer.body, answer.status, about)
+        if submitted.request_id != about.request_id:  # else the head has told it
+            scope.accepted(submitted.request_id)
         # We build these URLs ourselves, and say so should fal ever mean others (§3.2).
         built = wire.status(self._hosts, RequestRef(endpoint, submitted.request_id), logs=False).url
         if submitted.status_url not in ("", built):

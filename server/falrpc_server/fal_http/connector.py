@@ -3,6 +3,7 @@
 It overrides two private methods, because there is no public way to either; tests on real sockets watch them.
 """
 
+from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -16,10 +17,12 @@ class Connector(aiohttp.TCPConnector):
     async def _get(self, key: Any, traces: Any) -> Any:
         # Bytes that came while nobody waited would be taken for the answer to the next request, of another
         # caller maybe (aio-libs/aiohttp#13656). A closed connection is passed over.
-        for connection, _ in self._conns.get(key, ()):
-            if not connection.should_close:
-                break
-            connection.close()
+        oldest = monotonic() - (self._keepalive_timeout or 0.0)
+        for connection, since in self._conns.get(key, ()):
+            if connection.should_close:
+                connection.abort()
+            elif connection.is_connected() and since >= oldest:
+                break  # the one that will be taken
         return await super()._get(key, traces)
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:

@@ -15,9 +15,9 @@ from typing import TypeVar
 import httpx
 
 from falrpc_server.fal_http import retry
-from falrpc_server.fal_http.breaker import Breaker
 from falrpc_server.fal_http.endpoint_limits import EndpointLimits, LimitReached
 from falrpc_server.fal_http.error_bodies import Failure, FalError
+from falrpc_server.fal_http.host_health import HostHealth, origin
 from falrpc_server.fal_http.incoming import About, Answer, OpenAnswer, read_refusal, redacted
 from falrpc_server.fal_http.models import Operation, Scope
 from falrpc_server.fal_http.transport import Progress
@@ -65,11 +65,11 @@ class Exchanges:
         self._guards = guards or Guards()
         self._budget = retry.Budget(self._guards.retries)
         self._endpoints = EndpointLimits(self._guards.endpoint_limits, self._guards.place_seconds)
-        self._breakers: dict[str, Breaker] = {}
+        self._hosts = HostHealth(self._guards.breaker_failures, self._guards.breaker_seconds)
 
     async def fetch(
         self,
-        request: Request,
+        request: Request | Callable[[], Request],
         about: About,
         scope: Scope,
         *,
@@ -81,7 +81,7 @@ class Exchanges:
         """Sends a request and reads the whole answer. Raises FalError.
 
         Args:
-            request: What to send.
+            request: What to send, or what makes it for each attempt anew.
             about: What it is about.
             scope: The caller's call.
             idle_seconds: Longest silence, None for no limit.
@@ -90,10 +90,12 @@ class Exchanges:
             chunks: The request's body, when it comes piece by piece; it can't be sent again then.
         """
 
+        sending = _Sending(request, about, scope, idle_seconds, chunks)
+
         async def attempt() -> Answer:
             try:
                 async with asyncio.timeout(total_seconds) as limit:
-                    response = await self._send(request, about, scope, idle_seconds, chunks)
+                    response = await self._send(sending)
                     try:
                         body = await OpenAnswer(response, about).body(bytes_max)
                         return Answer(response.status_code, response.headers, body)
@@ -102,22 +104,26 @@ class Exchanges:
             except TimeoutError as error:
                 if not limit.expired():
                     raise
-                raise about.failed(Failure.INTERRUPTED, f"not over after {total_seconds:g} s") from error
+                may_have_left = scope.paid_bytes_may_have_left or not about.operation.is_paid
+                failure = Failure.INTERRUPTED if may_have_left else Failure.UNREACHABLE
+                raise about.failed(failure, f"not over after {total_seconds:g} s") from error
 
         async with self._place(about):
             return await attempt() if chunks else await self._repeating(attempt, scope)
 
     @asynccontextmanager
     async def open(
-        self, request: Request, about: About, scope: Scope, *, idle_seconds: float | None
+        self,
+        request: Request | Callable[[], Request],
+        about: About,
+        scope: Scope,
+        *,
+        idle_seconds: float | None,
     ) -> AsyncIterator[OpenAnswer]:
         """Sends a request and gives the answer with its head read. Raises FalError."""
-
-        async def attempt() -> httpx.Response:
-            return await self._send(request, about, scope, idle_seconds, None)
-
+        sending = _Sending(request, about, scope, idle_seconds)
         async with self._place(about):
-            response = await self._repeating(attempt, scope)
+            response = await self._repeating(lambda: self._send(sending), scope)
             try:
                 yield OpenAnswer(response, about)
             finally:
@@ -151,102 +157,85 @@ class Exchanges:
             resends += 1
             await asyncio.sleep(delay)
 
-    async def _send(
-        self,
-        request: Request,
-        about: About,
-        scope: Scope,
-        idle_seconds: float | None,
-        chunks: AsyncIterator[bytes] | None,
-    ) -> httpx.Response:
+    async def _send(self, sending: "_Sending") -> httpx.Response:
         """One attempt, at the backup host if nothing could be sent to the first one, whose error counts."""
+        request = sending.request() if callable(sending.request) else sending.request
         try:
-            return await self._send_to(request, about, scope, idle_seconds, chunks)
+            return await self._send_to(request.url, request, sending)
         except FalError as error:
             if not request.backup_url or error.failure not in _NOT_SENT:
                 raise
             primary = error
-        backup = dataclasses.replace(request, url=request.backup_url, backup_url="")
-        scope.noticed("backup_host", _origin(backup.url))
+        self._hosts.replaced(origin(request.url), origin(request.backup_url), sending.scope)
         try:
-            return await self._send_to(backup, about, scope, idle_seconds, chunks)
+            return await self._send_to(request.backup_url, request, sending)
         except FalError as error:
             if error.failure in _NOT_SENT:
                 raise primary from error
             raise
 
-    async def _send_to(
-        self,
-        request: Request,
-        about: About,
-        scope: Scope,
-        idle_seconds: float | None,
-        chunks: AsyncIterator[bytes] | None,
-    ) -> httpx.Response:
+    async def _send_to(self, url: str, request: Request, sending: "_Sending") -> httpx.Response:
         """Sends the request to one host: a 2xx response with its head read."""
-        now = asyncio.get_running_loop().time
-        host = _origin(request.url)
-        breaker = self._breaker(host, about)
-        if wait := breaker.enter(now()):
+        about, scope = sending.about, sending.scope
+        if about.operation.is_paid:
+            about.request_id = ""  # each attempt has its own
+        is_put = about.operation is Operation.UPLOAD_PUT
+        host = "uploads" if is_put else origin(url)  # fal names hosts of uploads as it likes
+        progress = Progress()
+        if wait := self._hosts.enter(host, progress):
             raise about.failed(Failure.SUSPENDED, host, retry_after_seconds=wait)
         # A signed upload URL carries its own credential; the key stays with fal's own hosts.
-        credential = () if about.operation is Operation.UPLOAD_PUT else self._credential
-        progress = Progress()
+        credential = () if is_put else self._credential
         outgoing = httpx.Request(
             request.method,
-            request.url,
+            url,
             headers=[*self._standard_headers, *credential, *request.headers],
-            content=request.body if chunks is None else chunks,
-            extensions={"progress": progress, "timeout": {"read": idle_seconds}},
+            content=request.body if sending.chunks is None else sending.chunks,
+            extensions={"progress": progress, "timeout": {"read": sending.idle_seconds}},
         )
-        await _commit(about, scope)
-        scope.attempts += 1
         try:
+            await _commit(about, scope)
+            scope.attempts += 1
             response = await self._transport.handle_async_request(outgoing)
         except httpx.PoolTimeout as error:
-            raise about.failed(Failure.BUSY, "no free connection") from error
+            raise about.failed(Failure.BUSY, str(error) or "no free connection") from error
         except httpx.TransportError as error:
-            self._failed(breaker, host, scope)
+            if not (is_put and progress.connected):  # the sender of the bytes may have broken it off
+                self._hosts.failed(host, progress, scope)
             failure = Failure.INTERRUPTED if progress.connected else Failure.UNREACHABLE
             raise about.failed(failure, f"{type(error).__name__}: {error}") from error
         finally:
+            self._hosts.gave_up(host, progress)
             if about.operation.is_paid and progress.connected:
                 scope.paid_bytes_may_have_left = True
         if about.operation.is_paid or not about.request_id:
             about.request_id = redacted(response.headers.get("x-fal-request-id", ""), self._secrets)
         _tell_id(response.status_code, about, scope)
         if 200 <= response.status_code < 300:
-            self._succeeded(breaker, host, scope)
+            self._hosts.succeeded(host, scope)
             return response
         try:
             refusal = await read_refusal(response, about, self._secrets)
         finally:
             await response.aclose()
         if refusal.answer and refusal.answer.is_from_edge:
-            self._failed(breaker, host, scope)
+            self._hosts.failed(host, progress, scope)
         else:
-            self._succeeded(breaker, host, scope)
+            self._hosts.succeeded(host, scope)
         if retry.was_refused(refusal):
             scope.paid_bytes_may_have_left = False  # they did, and nothing came of them
         raise refusal
 
-    def _breaker(self, host: str, about: About) -> Breaker:
-        # fal names hosts of uploads as it likes: they share one, so that there are few.
-        name = "uploads" if about.operation is Operation.UPLOAD_PUT else host
-        if name not in self._breakers:
-            self._breakers[name] = Breaker(self._guards.breaker_failures, self._guards.breaker_seconds)
-        return self._breakers[name]
 
-    def _failed(self, breaker: Breaker, host: str, scope: Scope) -> None:
-        was_open = breaker.is_open
-        breaker.failed(asyncio.get_running_loop().time())
-        if breaker.is_open and not was_open:
-            scope.noticed("host_suspended", host)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sending:
+    """What is to be sent, as often as it takes."""
 
-    def _succeeded(self, breaker: Breaker, host: str, scope: Scope) -> None:
-        if breaker.is_open:
-            scope.noticed("host_restored", host)
-        breaker.succeeded()
+    request: Request | Callable[[], Request]
+    about: About
+    scope: Scope
+    idle_seconds: float | None
+    chunks: AsyncIterator[bytes] | None = None
 
 
 async def _commit(about: About, scope: Scope) -> None:
@@ -257,12 +246,9 @@ async def _commit(about: About, scope: Scope) -> None:
 
 
 def _tell_id(status: int, about: About, scope: Scope) -> None:
-    """Tells the id of work that fal has begun; a submission's is in the body of its answer."""
-    began = 200 <= status < 300 or status == 422 or status >= 500
-    if began and about.operation in (Operation.RUN, Operation.STREAM) and about.request_id:
+    """Tells the id of work that fal has begun."""
+    began = 200 <= status < 300 or (
+        about.operation is not Operation.SUBMIT and (status == 422 or status >= 500)
+    )
+    if began and about.operation.is_paid and about.request_id:
         scope.accepted(about.request_id)
-
-
-def _origin(url: str) -> str:
-    """Scheme, host and port."""
-    return "/".join(url.split("/", 3)[:3])

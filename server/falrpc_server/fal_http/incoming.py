@@ -17,6 +17,7 @@ from falrpc_server.fal_http.encodings import BadEncoding, inflate, is_plain
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.events import BadEventStream, Event, EventTooLarge, read_events
 from falrpc_server.fal_http.models import Operation
+from falrpc_server.fal_http.retry import CONCURRENCY
 
 __all__ = ["About", "Answer", "OpenAnswer", "read_refusal", "redacted"]
 
@@ -143,7 +144,7 @@ async def read_refusal(response: httpx.Response, about: About, secrets: Sequence
         text = text.replace(secret.encode(), REDACTED.encode())
     answer = error_bodies.read(response.status_code, headers, text)
     known = answer.error_type if _TYPE.fullmatch(answer.error_type) else ""
-    is_account = answer.error_type == "concurrent_requests_limit"
+    is_account = answer.error_type == CONCURRENCY
     return FalError(
         about.operation,
         Failure.ANSWER,

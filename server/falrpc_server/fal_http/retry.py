@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.models import Operation
 
-__all__ = ["Budget", "Policy", "delay_seconds", "is_passing", "may_repeat", "was_refused"]
+__all__ = ["Budget", "Policy", "delay_seconds", "is_fals_limit", "is_passing", "may_repeat", "was_refused"]
 
 BASE_SECONDS = 0.1
 CAP_SECONDS = 5.0
 RETRY_AFTER_SECONDS_MAX = 5.0
+PAID_SECONDS_MIN = 1.0  # fal's least start timeout: with less time a paid request would end in doubt
+CONCURRENCY = "concurrent_requests_limit"
 WINDOW_SECONDS = 10
 
 # Repeating these changes nothing at fal: a second cancellation finds the first, a second upload URL is free.
@@ -70,7 +72,8 @@ def delay_seconds(
         if error.answer.retry_after_seconds > RETRY_AFTER_SECONDS_MAX:
             return None  # the caller is told how long, and decides
         delay += error.answer.retry_after_seconds
-    if seconds_left is not None and delay >= seconds_left:
+    needed = PAID_SECONDS_MIN if error.operation.is_paid else 0.0
+    if seconds_left is not None and delay + needed >= seconds_left:
         return None
     return delay
 
@@ -91,17 +94,22 @@ def is_passing(error: FalError) -> bool:
     return may_repeat(error) or error.failure in (Failure.BUSY, Failure.SUSPENDED)
 
 
-def was_refused(error: FalError) -> bool:
-    """Whether fal itself refused a paid request because of its own limits, before any work.
+def is_fals_limit(error: FalError) -> bool:
+    """Whether fal itself refused a request because of its own limits, before any work.
 
-    A 429 without fal's marks is the app's own, which may have worked before it said so. One that answers a
-    caller's own `max_queue_length` is what the caller wanted to know.
+    A 429 without fal's marks is the app's own, which may have worked before it said so, and which may write
+    any `error_type` into its body.
     """
     answer = error.answer
-    if answer is None or answer.http_status != 429 or error.is_stored or error.hit_queue_limit:
+    if answer is None or answer.http_status != 429 or error.is_stored:
         return False
-    is_fals = bool(answer.error_type) or answer.needs_retry is True or error.operation is Operation.SUBMIT
-    return error.operation.is_paid and is_fals
+    is_marked = answer.is_platforms or answer.needs_retry is True or answer.error_type == CONCURRENCY
+    return is_marked or error.operation is Operation.SUBMIT
+
+
+def was_refused(error: FalError) -> bool:
+    """Whether a paid request was refused so, and not because its caller wanted no longer queue."""
+    return error.operation.is_paid and is_fals_limit(error) and not error.hit_queue_limit
 
 
 class Budget:

@@ -10,6 +10,7 @@ left. A request that brings a `Progress` in `extensions["progress"]` finds it th
 """
 
 import asyncio
+import errno
 import io
 import ssl
 from collections.abc import AsyncGenerator
@@ -26,6 +27,9 @@ from falrpc_server.fal_http.connector import Connector
 from falrpc_server.fal_http.resolver import Resolver
 
 __all__ = ["Limits", "Progress", "Transport"]
+
+# This machine has no connection to give: like a pool that is empty, and no failure of the other side's.
+_OWN_SHORTAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 READ_CHUNK_BYTES = 256 * 1024
 LARGE_BODY_BYTES = 256 * 1024
@@ -231,6 +235,8 @@ def _kind(error: Exception, progress: Progress) -> type[httpx.TransportError] | 
             return httpx.UnsupportedProtocol
         if isinstance(error, asyncio.TimeoutError):
             return httpx.ConnectTimeout if progress.connecting else httpx.PoolTimeout
+        if isinstance(error, OSError) and error.errno in _OWN_SHORTAGE:
+            return httpx.PoolTimeout
         if isinstance(error, aiohttp.ClientError | OSError):
             return httpx.ConnectError
         return None

@@ -177,7 +177,7 @@ class CallRegistry:
         """From now on new calls are refused. Waits until none has come for a moment."""
         self.refuses_new = True
         clock = asyncio.get_running_loop().time
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(quiet_seconds) as quiet:
 
                 def postpone() -> None:
@@ -186,7 +186,10 @@ class CallRegistry:
 
                 self._postpone_quiet = postpone
                 await asyncio.sleep(seconds_max)
-        self._postpone_quiet = _nothing
+        except TimeoutError:
+            pass
+        finally:
+            self._postpone_quiet = _nothing
 
     def note_refusal(self) -> None:
         """Notes that a call was refused."""

@@ -23,6 +23,7 @@ from falrpc_server.translate.violations import InvalidRequest
 
 __all__ = ["ending"]
 
+PAID_METHODS = frozenset({"Run", "Submit", "Stream", "StreamWorkflow"})
 STATUS_SECONDS_MAX = 1.0  # a caller who reads nothing is not told any sooner for our waiting
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -79,7 +80,8 @@ def _bug(call: Call) -> Verdict:
 def _progress(call: Call) -> CallProgress:
     return CallProgress(
         is_paid=call.is_paid,
-        attempts=call.scope.attempts,
+        # Attachments of a paid call may have gone when the call itself was not begun.
+        attempts=0 if call.method in PAID_METHODS and not call.is_paid else call.scope.attempts,
         paid_bytes_may_have_left=call.scope.paid_bytes_may_have_left,
         has_handle=call.has_handle,
         endpoint_id=call.endpoint_id,

@@ -6,6 +6,7 @@ error's `type`, the HTTP status.
 
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.models import NAMESPACES, Operation
+from falrpc_server.fal_http.retry import is_fals_limit
 from falrpc_server.translate import status_table as table
 from falrpc_server.translate.status_table import Delivery, Row
 
@@ -126,8 +127,7 @@ def delivery_of(error: FalError, row: Row) -> Delivery:
     if error.failure is Failure.MALFORMED:
         return Delivery.UNKNOWN if error.operation is Operation.SUBMIT else Delivery.ACCEPTED
     if error.http_status == 429:
-        is_fals_own = bool(error.answer and error.answer.error_type) or error.operation is Operation.SUBMIT
-        return Delivery.REJECTED if is_fals_own or not error.operation.is_paid else Delivery.FAILED
+        return Delivery.REJECTED if is_fals_limit(error) or not error.operation.is_paid else Delivery.FAILED
     if error.http_status in (422, 424, 499) or _model_failed(error):
         return Delivery.FAILED
     if error.http_status >= 500 or error.http_status == 409:
