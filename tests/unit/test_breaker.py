@@ -69,9 +69,9 @@ def test_a_probe_that_succeeds_closes_it() -> None:
 
 def test_a_probe_that_takes_long() -> None:
     """A probe that is connected and has not failed for a pause closes it; one that hangs earlier does not."""
-    breaker, probe = opened(), Request()
+    breaker, probe, another = opened(), Request(), Request()
     breaker.enter(PAUSE, probe)
-    assert breaker.enter(2 * PAUSE, another := Request()) == 0.0
+    assert breaker.enter(2 * PAUSE, another) == 0.0
     assert breaker.is_open
     another.connected = True
     assert [breaker.enter(3 * PAUSE, Request()) for _ in range(5)] == [0.0] * 5
