@@ -237,5 +237,11 @@ async def outcome(stub: Any, method: str, asked: Any, timeout: float | None) -> 
 
 async def code_of(stub: Any, method: str, asked: Any, timeout: float | None) -> str:
     """Makes a whole call; gives its code's name."""
-    error = await outcome(stub, method, asked, timeout)
+    try:
+        error = await outcome(stub, method, asked, timeout)
+    except asyncio.CancelledError:
+        # What grpc's client says of a client stream whose deadline passed before it began.
+        if method != "Upload" or (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        return "DEADLINE_EXCEEDED"
     return error.code().name if error else "OK"

@@ -59,6 +59,8 @@ async def ending(call: Call, proceed: Proceed) -> Any:
             raise  # the caller left or grpc stopped the call: there is nobody to tell
         else:  # not this call's own: without a status the caller would wait for ever (grpc/grpc#29248)
             verdict = _bug(call)
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None  # grpc could not send: the caller has left
     except Exception:
         verdict = _bug(call)
     return await _end(call, verdict)
@@ -97,7 +99,9 @@ async def _end(call: Call, verdict: Verdict) -> NoReturn:
     call.is_about(call.endpoint_id, call.request_id or verdict.request_id)
     status = rpc_status.status_of(verdict)
     trailers = ((rpc_status.DETAILS_HEADER, status.SerializeToString()),)
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(
+        TimeoutError, grpc.aio.InternalError
+    ):  # the latter: the caller has left meanwhile
         # It waits behind messages that the caller has not read. grpc has the status by then, and sends it
         # when there is room.
         async with asyncio.timeout(STATUS_SECONDS_MAX):
