@@ -184,8 +184,8 @@ MUTANTS = [
     Mutant(
         "the end of the server cancels remote work",
         "servicer.py",
-        " and not call.is_drained:",
-        ":",
+        "and not is_over and not call.is_drained",
+        "and not is_over",
         ("tests/faults/test_sigterm.py",),
     ),
     Mutant(

@@ -126,16 +126,15 @@ class Servicer:
         self, request: v1.SubscribeRequest, call: Call
     ) -> AsyncIterator[v1.SubscribeResponse]:
         asked = await self._read(requests.subscribe, request)
-        ref = (
-            asked.target
-            if isinstance(asked.target, RequestRef)
-            else (await self._submit(asked.target, call))[0]
-        )
-        call.is_about(ref.endpoint.full, ref.request_id)
-        call.has_handle = True
         is_over = False
         last = QueueStatus(QueueState.UNKNOWN)
         try:
+            if isinstance(asked.target, RequestRef):
+                ref = asked.target
+            else:
+                ref, _ = await self._submit(asked.target, call)
+            call.is_about(ref.endpoint.full, ref.request_id)
+            call.has_handle = True
             yield responses.accepted(ref)
             beat = v1.SubscribeResponse(heartbeat=v1.Heartbeat())
             call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
@@ -152,8 +151,12 @@ class Servicer:
             is_over = True  # nobody left: following it failed, and the caller may attach again
             raise
         finally:
-            if asked.cancels_when_abandoned and not is_over and not call.is_drained:
-                self._background.spawn(self._cancel_abandoned(ref, call), f"cancel {ref.request_id}")
+            # A submission's id is known as soon as the head of fal's answer is read.
+            is_abandoned = call.request_id and not is_over and not call.is_drained
+            if asked.cancels_when_abandoned and is_abandoned:
+                target = asked.target if isinstance(asked.target, RequestRef) else asked.target.call
+                abandoned = RequestRef(target.endpoint, call.request_id)
+                self._background.spawn(self._cancel_abandoned(abandoned, call), f"cancel {call.request_id}")
 
     async def Stream(self, request: v1.StreamRequest, call: Call) -> AsyncIterator[v1.StreamResponse]:
         call.is_about(request.endpoint_id)
