@@ -60,7 +60,7 @@ async def test_a_bomb(exploding: tuple[str, bytes], method: str) -> None:
     head = encoded(200, *exploding)
     limits = {"output_bytes_max": OUTPUT_BYTES_MAX, "resends_max": 0}
     async with serving(answer(head)) as fal, running_gateway(emulator_url=fal.url, **limits) as gateway:
-        with at_most(64 * MIB):
+        with at_most(20 * MIB):
             failed = await failure_of(CALLS[method](gateway.stub))
         code = "UNKNOWN" if method in ("Run", "Submit") else "RESOURCE_EXHAUSTED"
         assert (failed.code, failed.info.reason) == (code, "OUTPUT_TOO_LARGE")

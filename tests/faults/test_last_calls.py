@@ -38,7 +38,9 @@ async def test_calls_that_come_too_late(emulator_url: str, fal: Fal) -> None:
         assert await gateway.ended() == 0
     refused = [call for call in history.calls if call.code != "OK"]
     assert Counter(call.code for call in refused) == {"UNAVAILABLE": CALLERS}
-    assert {call.delivery for call in refused} <= {"NOT_SENT", ""}
+    deliveries = Counter(call.delivery for call in refused)
+    assert set(deliveries) <= {"NOT_SENT", ""}
+    assert deliveries["NOT_SENT"] > CALLERS / 2, deliveries  # most in our own words, before grpc's end
     evidence = fal.received()
     sent = {record["body_sha256"] for record in evidence}
     assert not any(call.body_sha256 in sent for call in refused)
