@@ -182,7 +182,7 @@ class Exchanges:
         is_put = about.operation is Operation.UPLOAD_PUT
         host = "uploads" if is_put else origin(url)  # fal names hosts of uploads as it likes
         progress = Progress()
-        if wait := self._hosts.enter(host, progress):
+        if wait := self._hosts.enter(host, progress, scope):
             raise about.failed(Failure.SUSPENDED, host, retry_after_seconds=wait)
         # A signed upload URL carries its own credential; the key stays with fal's own hosts.
         credential = () if is_put else self._credential

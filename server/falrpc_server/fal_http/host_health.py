@@ -20,11 +20,16 @@ class HostHealth:
         self._breakers: dict[str, Breaker] = {}
         self._replaced: set[str] = set()
 
-    def enter(self, host: str, request: Probe) -> float:
+    def enter(self, host: str, request: Probe, scope: Scope) -> float:
         """Returns 0 when a request may go to the host, else the seconds until the next probe."""
         if host not in self._breakers:
             self._breakers[host] = Breaker(self._failures_max, self._pause_seconds)
-        return self._breakers[host].enter(_now(), request)
+        breaker = self._breakers[host]
+        was_open = breaker.is_open
+        wait = breaker.enter(_now(), request)
+        if was_open and not breaker.is_open:
+            scope.noticed("host_restored", host)
+        return wait
 
     def failed(self, host: str, request: Probe, scope: Scope) -> None:
         """A request failed because of the host."""

@@ -137,7 +137,16 @@ def _look_up(host: str, family: socket.AddressFamily) -> _Addresses | OSError:
                 numeric, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
             found.append((kind, protocol, numeric))
     except OSError as error:
-        return error
+        return _own_shortage() or error
     except Exception as error:  # what Python takes for no name at all: UnicodeError, for one
         return socket.gaierror(socket.EAI_NONAME, type(error).__name__)
     return found or socket.gaierror(socket.EAI_NONAME, "no addresses")
+
+
+def _own_shortage() -> OSError | None:
+    """Why this machine can open nothing, if it can't: a lookup says the same of a name that is not there."""
+    try:
+        socket.socket().close()
+    except OSError as error:
+        return error
+    return None

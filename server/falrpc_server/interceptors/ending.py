@@ -23,7 +23,7 @@ from falrpc_server.translate.violations import InvalidRequest
 
 __all__ = ["ending"]
 
-PAID_METHODS = frozenset({"Run", "Submit", "Stream", "StreamWorkflow"})
+PAID_METHODS = frozenset({"Run", "Submit", "Stream", "StreamWorkflow", "Subscribe"})
 STATUS_SECONDS_MAX = 1.0  # a caller who reads nothing is not told any sooner for our waiting
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -80,10 +80,11 @@ def _bug(call: Call) -> Verdict:
 
 
 def _progress(call: Call) -> CallProgress:
+    # Attachments of a paid call may have gone when the call itself was not begun.
+    has_begun = call.is_paid or call.has_handle or call.method not in PAID_METHODS
     return CallProgress(
         is_paid=call.is_paid,
-        # Attachments of a paid call may have gone when the call itself was not begun.
-        attempts=0 if call.method in PAID_METHODS and not call.is_paid else call.scope.attempts,
+        attempts=call.scope.attempts if has_begun else 0,
         paid_bytes_may_have_left=call.scope.paid_bytes_may_have_left,
         has_handle=call.has_handle,
         endpoint_id=call.endpoint_id,

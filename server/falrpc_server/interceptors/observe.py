@@ -17,10 +17,11 @@ async def observe(call: Call, proceed: Proceed) -> Any:
     try:
         return await proceed()
     except (asyncio.CancelledError, GeneratorExit):
-        left = call.context.time_remaining()
-        is_late = left is not None and left <= DEADLINE_SECONDS
-        call.code = "DEADLINE_EXCEEDED" if is_late else "CANCELLED"
-        call.reason, call.source = "CALL_DEADLINE_EXCEEDED" if is_late else "", "caller"
+        if call.code == "OK":  # else its status is on the way already
+            left = call.context.time_remaining()
+            is_late = left is not None and left <= DEADLINE_SECONDS
+            call.code = "DEADLINE_EXCEEDED" if is_late else "CANCELLED"
+            call.reason, call.source = "CALL_DEADLINE_EXCEEDED" if is_late else "", "caller"
         raise
     finally:
         call.log.info(
