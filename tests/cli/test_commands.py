@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from tests.cli.scripted_service import HANDLE, ScriptedService, running
+from tests.cli.test_demo import hears_interrupts
 from typer.testing import CliRunner
 
 from falrpc import v1
@@ -287,6 +288,7 @@ def test_interrupt(service: ScriptedService, command: str) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "falrpc_server", command, "sleep/forever", "--address", address],
             env=environment(),
+            preexec_fn=hears_interrupts,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -15,12 +15,18 @@ from falrpc_server.cli.demo import picture
 DEMO_SECONDS_MAX = 60
 
 
+def hears_interrupts() -> None:
+    """In the new process: a shell that runs the tests in the background has it ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def demo(*arguments: str, directory: Path, **environment: str) -> "subprocess.Popen[str]":
     """Starts `falrpc demo` with its own environment and pipes."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FAL_", "FALRPC_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "falrpc_server", "demo", "--output", str(directory), *arguments],
         env={**kept, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        preexec_fn=hears_interrupts,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
