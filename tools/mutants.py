@@ -76,8 +76,8 @@ MUTANTS = [
     Mutant(
         "an app's own 429 counts as fal's",
         "fal_http/retry.py",
-        "return error.operation.is_paid and is_fals",
-        "return error.operation.is_paid",
+        "error.operation.is_paid and is_fals_limit(error) and",
+        "error.operation.is_paid and error.http_status == 429 and",
         ("tests/faults/test_resends.py",),
     ),
     Mutant(
