@@ -226,7 +226,7 @@ async def _upload_collected(_: Caller) -> AsyncIterator[v1.UploadRequest]:
 
 async def _run_behind(caller: Caller) -> v1.RunRequest:
     """Has to wait until another call is done."""
-    caller.begin("Run", run("emulator/sleep", unique('"seconds":0.15')))
+    caller.begin("Run", run("emulator/sleep", unique('"seconds":0.5')))
     async with asyncio.timeout(WAIT_SECONDS_MAX):
         while not await caller.fal.open_requests():
             await asyncio.sleep(0.001)
