@@ -97,8 +97,8 @@ async def test_the_start_timeout_of_a_resend(method: str) -> None:
     async with serving(behave) as fal, running_gateway(emulator_url=fal.url) as gateway:
         assert await ended(paid(gateway.stub, method, timeout=30)) == "OK"
         first, second = (start_timeout(sent) for sent in fal.requests)
-        assert first <= 30
-        assert second <= first - 1
+        assert first < 31  # grpc rounds the deadline up on its way
+        assert second <= first - 0.99
 
 
 @pytest.mark.parametrize("method", ["Run", "Stream", "Submit"])
