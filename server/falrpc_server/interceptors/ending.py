@@ -100,11 +100,9 @@ async def _end(call: Call, verdict: Verdict) -> NoReturn:
     call.is_about(call.endpoint_id, call.request_id or verdict.request_id)
     status = rpc_status.status_of(verdict)
     trailers = ((rpc_status.DETAILS_HEADER, status.SerializeToString()),)
-    with contextlib.suppress(
-        TimeoutError, grpc.aio.InternalError
-    ):  # the latter: the caller has left meanwhile
-        # It waits behind messages that the caller has not read. grpc has the status by then, and sends it
-        # when there is room.
+    # It waits behind messages that the caller has not read: grpc has the status by then, and sends it when there
+    # is room. An InternalError means that the caller has left meanwhile.
+    with contextlib.suppress(TimeoutError, grpc.aio.InternalError):
         async with asyncio.timeout(STATUS_SECONDS_MAX):
             await call.context.abort(_CODES[verdict.code], status.message, trailers)
-    raise grpc.aio.AbortError
+    raise asyncio.CancelledError  # the only end that grpc then takes as one
