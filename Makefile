@@ -5,6 +5,7 @@
 #   make test-conformance  of them: fal's own clients against the emulator, and the emulator's
 #   make test-errors       of them: fal's failures as statuses, and the cases in tests/cases/errors
 #   make test-faults       of them: what goes wrong between fal, the service and its callers
+#   make test-streams      of them: many streams, slow readers, shared following
 #   make soak     ten minutes of calls that come and go, for leaks (SOAK_SECONDS=600)
 #   make mutants  breaks the service in one way after the other, and sees that tests notice
 #   make check    format, lint, types, proto lint, generated files current
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 GEN_VENV := build/gen-venv
 TESTS ?= tests
 
-.PHONY: demo test test-conformance test-errors test-faults soak mutants check gen format lock clean
+.PHONY: demo test test-conformance test-errors test-faults test-streams soak mutants check gen format lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.runtime
@@ -36,6 +37,10 @@ test-errors: test
 test-faults: TESTS = tests/faults tests/unit/test_retry.py tests/unit/test_retry_budget.py tests/unit/test_breaker.py \
 	tests/unit/test_endpoint_limits.py tests/unit/test_resolver.py tests/unit/test_transport.py tests/unit/test_engine_errors.py
 test-faults: test
+
+test-streams: TESTS = tests/streams tests/unit/test_mailbox.py tests/unit/test_events.py tests/unit/test_streams.py \
+	tests/unit/test_log_deltas.py tests/service/test_stream_calls.py tests/service/test_queue_calls.py
+test-streams: test
 
 SOAK_SECONDS ?= 600
 soak: $(VENV)/.dev

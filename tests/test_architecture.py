@@ -129,10 +129,23 @@ def test_fals_client_knows_no_grpc() -> None:
     [
         (
             "fal_http",
-            ("translate", "servicer", "interceptors", "app", "config", "background", "observability"),
+            (
+                "translate",
+                "watchers",
+                "servicer",
+                "interceptors",
+                "app",
+                "config",
+                "background",
+                "observability",
+            ),
         ),
-        ("translate", ("servicer", "interceptors", "app", "config", "background", "observability")),
-        ("interceptors", ("servicer", "app", "config")),
+        (
+            "translate",
+            ("watchers", "servicer", "interceptors", "app", "config", "background", "observability"),
+        ),
+        ("watchers", ("translate", "servicer", "interceptors", "app", "config", "observability")),
+        ("interceptors", ("watchers", "servicer", "app", "config")),
         ("servicer", ("app", "config")),
         ("config", ("app", "servicer", "interceptors", "translate", "fal_http")),
     ],

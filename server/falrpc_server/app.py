@@ -24,13 +24,14 @@ from falrpc_server.fal_http.transport import Limits as TransportLimits
 from falrpc_server.fal_http.transport import Transport
 from falrpc_server.fal_http.uploads import UploadBounds
 from falrpc_server.interceptors.adapter import Chain
-from falrpc_server.interceptors.call import CallRegistry
+from falrpc_server.interceptors.call import LOGGED_CHARACTERS_MAX, CallRegistry
 from falrpc_server.interceptors.deadline import deadline
 from falrpc_server.interceptors.ending import ending
 from falrpc_server.interceptors.observe import observe
 from falrpc_server.interceptors.refusing import refusing
 from falrpc_server.observability import make_logger
 from falrpc_server.servicer import Limits, Servicer
+from falrpc_server.watchers.hub import Watchers
 
 __all__ = ["Gateway", "running", "serve"]
 
@@ -89,7 +90,14 @@ class Gateway:
         self._health = health.aio.HealthServicer()
         exchanges = Exchanges(transport, settings.key, f"falrpc/{_version()}", _guards(settings))
         fal = FalClient(exchanges, _hosts(settings), _bounds(settings))
-        servicer = Servicer(fal, self._background, _limits(settings))
+        watchers = Watchers(
+            fal,
+            self._background,
+            _pace(settings),
+            settings.status_calls_per_second,
+            lambda what, value: log.warning("fal.noticed", what=what, value=value[:LOGGED_CHARACTERS_MAX]),
+        )
+        servicer = Servicer(fal, watchers, self._background, _limits(settings))
         interceptors = [
             observe,
             ending,
@@ -97,7 +105,7 @@ class Gateway:
             deadline(settings.default_deadline_seconds, settings.deadline_seconds_max),
         ]
         self._server = grpc.aio.server(
-            interceptors=[Chain(SERVICE, interceptors, self._calls, log)],
+            interceptors=[Chain(SERVICE, interceptors, self._calls, log, settings.stall_seconds)],
             options=_server_options(settings),
         )
         # The methods take a Call instead of grpc's context: the chain sees to it.
@@ -237,11 +245,16 @@ def _limits(settings: Settings) -> Limits:
         input_bytes_max=settings.input_bytes_max,
         heartbeat_seconds=settings.heartbeat_seconds,
         upload_bounds=UploadBounds(settings.upload_bytes_max, settings.upload_collect_bytes_max),
-        pace=Pace(
-            first_seconds=settings.poll_first_seconds,
-            cap_seconds=settings.poll_seconds_max,
-            patience_seconds=settings.poll_patience_seconds,
-        ),
+    )
+
+
+def _pace(settings: Settings) -> Pace:
+    return Pace(
+        first_seconds=settings.poll_first_seconds,
+        cap_seconds=settings.poll_seconds_max,
+        stream_idle_seconds=settings.status_stream_idle_seconds,
+        stream_again_seconds=settings.status_stream_again_seconds,
+        patience_seconds=settings.poll_patience_seconds,
     )
 
 

@@ -150,10 +150,26 @@ class Settings(BaseSettings):
         le=3_600,
         description="How long a stream may be silent before a heartbeat, unless a caller says; 0: never.",
     )
+    stall_seconds: Seconds = Field(
+        300.0, description="How long a caller may leave a stream's message unread before the stream ends."
+    )
     poll_first_seconds: Seconds = Field(
         0.25, description="First interval between looks at a queue request, when its status stream fails."
     )
     poll_seconds_max: Seconds = Field(5.0, description="Longest such interval.")
+    status_stream_idle_seconds: Seconds = Field(
+        45.0,
+        description="Longest silence of a queue request's status stream; fal sends a comment every 15 s.",
+    )
+    status_stream_again_seconds: Seconds = Field(
+        30.0, description="How long such looks go on before the status stream is tried again."
+    )
+    status_calls_per_second: float = Field(
+        200.0,
+        gt=0,
+        le=10_000,
+        description="How many status calls, status streams included, are made in a second for all watches.",
+    )
     poll_patience_seconds: Seconds = Field(
         30.0, description="How long looks at a queue request may fail in passing before a stream gives up."
     )

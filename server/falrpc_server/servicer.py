@@ -19,7 +19,7 @@ from falrpc_server.fal_http.client import FalClient, outcome_of
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.models import (
     CallInfo,
-    LogLines,
+    LogBatch,
     Operation,
     Payload,
     QueueState,
@@ -29,12 +29,12 @@ from falrpc_server.fal_http.models import (
     Scope,
     Submitted,
 )
-from falrpc_server.fal_http.queue_watch import Pace, watch
 from falrpc_server.fal_http.retry import is_passing
 from falrpc_server.fal_http.streams import model_events, workflow_events
 from falrpc_server.interceptors.call import Call
 from falrpc_server.translate import json_text, requests, responses
 from falrpc_server.translate.violations import InvalidRequest, Violation
+from falrpc_server.watchers.hub import Watchers
 
 __all__ = ["Limits", "Servicer"]
 
@@ -55,20 +55,21 @@ class Limits:
         input_bytes_max: Largest input, as JSON text.
         heartbeat_seconds: How long a stream may be silent before a heartbeat; 0 for never.
         upload_bounds: How large files may be.
-        pace: How often a queue request is looked at.
     """
 
     input_bytes_max: int = 12 * 1024 * 1024
     heartbeat_seconds: float = 15.0
     upload_bounds: uploads.UploadBounds = dataclasses.field(default_factory=uploads.UploadBounds)
-    pace: Pace = dataclasses.field(default_factory=Pace)
 
 
 class Servicer:
     """The methods of falrpc.v1.FalService. The protos say what each does."""
 
-    def __init__(self, fal: FalClient, background: BackgroundTasks, limits: Limits) -> None:
+    def __init__(
+        self, fal: FalClient, watchers: Watchers, background: BackgroundTasks, limits: Limits
+    ) -> None:
         self._fal = fal
+        self._watchers = watchers
         self._background = background
         self._limits = limits
 
@@ -100,17 +101,15 @@ class Servicer:
         asked = requests.stream_status(request)
         beat = v1.StreamStatusResponse(heartbeat=v1.Heartbeat())
         call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
-        async with aclosing(self._watch(asked.ref, call, asked.include_logs)) as changes:
+        watched = self._watchers.watch(asked.ref, logs=asked.include_logs, outcome=True)
+        async with aclosing(watched) as changes:
             async for change in changes:
-                if _is_completed(change) and change.outcome is RequestOutcome.UNKNOWN:
-                    outcome = await self._fal.outcome(asked.ref, call.scope)
-                    change = dataclasses.replace(change, outcome=outcome)
                 yield responses.stream_status(change)
 
     async def Result(self, request: v1.ResultRequest, call: Call) -> v1.ResultResponse:
         _about_handle(call, request.handle)
         ref, wait_seconds = requests.result(request)
-        last = await self._wait(ref, wait_seconds, call) if wait_seconds else None
+        last = await self._wait(ref, wait_seconds) if wait_seconds else None
         is_completed = last is not None and last.state is QueueState.COMPLETED
         payload = await self._fal.result(ref, call.scope, is_completed=is_completed)
         call.succeeded(payload.call)
@@ -138,7 +137,7 @@ class Servicer:
             yield responses.accepted(ref)
             beat = v1.SubscribeResponse(heartbeat=v1.Heartbeat())
             call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
-            async with aclosing(self._watch(ref, call, asked.include_logs)) as changes:
+            async with aclosing(self._watchers.watch(ref, logs=asked.include_logs)) as changes:
                 async for change in changes:
                     if _is_completed(change):
                         last, is_over = change, True
@@ -230,14 +229,11 @@ class Servicer:
         )
         return RequestRef(asked.call.endpoint, submitted.request_id), submitted
 
-    def _watch(self, ref: RequestRef, call: Call, logs: bool) -> AsyncGenerator[QueueStatus | LogLines]:
-        return watch(self._fal, ref, call.scope, logs=logs, pace=self._limits.pace)
-
-    async def _wait(self, ref: RequestRef, seconds: float, call: Call) -> QueueStatus:
+    async def _wait(self, ref: RequestRef, seconds: float) -> QueueStatus:
         """Waits until the request is completed. Raises FalError when that takes longer."""
         try:
             async with asyncio.timeout(seconds):
-                async with aclosing(self._watch(ref, call, logs=False)) as changes:
+                async with aclosing(self._watchers.watch(ref, logs=False)) as changes:
                     return [change async for change in changes if _is_completed(change)][-1]
         except TimeoutError as error:
             raise FalError(
@@ -304,7 +300,7 @@ class Servicer:
         return self._limits.heartbeat_seconds if asked_seconds is None else asked_seconds
 
 
-def _is_completed(change: QueueStatus | LogLines) -> TypeGuard[QueueStatus]:
+def _is_completed(change: QueueStatus | LogBatch) -> TypeGuard[QueueStatus]:
     return isinstance(change, QueueStatus) and change.state is QueueState.COMPLETED
 
 

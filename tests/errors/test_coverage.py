@@ -26,6 +26,7 @@ ELSEWHERE = {
     "UPLOAD_MISMATCH": "tests/service/test_upload_calls.py",
     "SERVER_DRAINING": "tests/service/test_server.py",
     "INTERNAL_ERROR": "tests/service/test_server.py",
+    "READER_STALLED": "tests/streams/test_slow_readers.py",
     "UPSTREAM_BUSY": "tests/service/test_settings.py",
     "UPSTREAM_SUSPENDED": "tests/faults/test_suspended_hosts.py",
 }

@@ -6,8 +6,9 @@ from tests.errors.test_pure import answer_of
 
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.models import Operation
-from falrpc_server.translate import verdicts
-from falrpc_server.translate.verdicts import CallProgress, Source
+from falrpc_server.translate import interruptions, verdicts
+from falrpc_server.translate.interruptions import CallProgress
+from falrpc_server.translate.verdicts import Source
 from falrpc_server.translate.violations import InvalidRequest, Violation
 
 CASES = {case.name: case for case in all_cases()}
@@ -66,6 +67,6 @@ def test_what_is_not_fals() -> None:
     """Bad requests and deadlines are the caller's affair, shutdown and bugs the gateway's."""
     bad = InvalidRequest([Violation("a", "b")])
     assert verdicts.of_invalid_request(bad).source is Source.CALLER
-    assert verdicts.of_deadline(PROGRESS).source is Source.CALLER
-    assert verdicts.of_drain(PROGRESS).source is Source.GATEWAY
-    assert verdicts.of_internal_error("c", PROGRESS).source is Source.GATEWAY
+    assert interruptions.of_deadline(PROGRESS).source is Source.CALLER
+    assert interruptions.of_drain(PROGRESS).source is Source.GATEWAY
+    assert interruptions.of_internal_error("c", PROGRESS).source is Source.GATEWAY

@@ -61,8 +61,6 @@ async def test_stopped_at_every_await(
         cuts = sum(record["outcome"] == "client_closed" for record in fal.received())
         assert cuts >= way.cuts_min, f"only {cuts} exchanges were cut when their calls were stopped"
     assert len(steps) - 1 >= way.suspensions_min, f"only {len(steps) - 1} awaits were seen"
-    if mode is Mode.TWICE and way.cleans_up:
-        assert any(step.suspensions_of_clean_up for step in steps), "no clean-up was interrupted"
 
 
 async def stepped_through(

@@ -120,7 +120,6 @@ class Way:
     code: str = "OK"
     settings: Mapping[str, Any] = field(default_factory=dict)
     cancels_when_abandoned: bool = False
-    cleans_up: bool = False
     act: dict[str, Any] | None = None
     cuts_min: int = 0
     is_json_as_sent: bool = True
@@ -233,7 +232,7 @@ async def _run_behind(caller: Caller) -> v1.RunRequest:
     return run("emulator/sleep", unique('"seconds":0'))
 
 
-_BEATS: dict[str, Any] = {"settings": {"heartbeat_seconds": 0.005}, "cleans_up": True}
+_BEATS: dict[str, Any] = {"settings": {"heartbeat_seconds": 0.005}}
 _FAILS = {"act": "slow_body", "operation": "run", "chunk_bytes": 40, "seconds": 0.003}
 _NO_STATUS = {"act": "edge_page", "operation": "status", "status": 503}
 _NO_STATUS_STREAM = {"act": "fail", "operation": "status_stream", "kind": "internal_server_error"}
@@ -249,15 +248,15 @@ WAYS = [
     Way("Submit", "Submit", _submit, 6),
     Way("Status", "Status", _status, 5),
     Way("Status that is asked again", "Status", _status, 6, "UNAVAILABLE", act=_NO_STATUS),
-    Way("StreamStatus", "StreamStatus", _stream_status, 10, **_BEATS),
-    Way("StreamStatus by polling", "StreamStatus", _stream_status, 10, act=_NO_STATUS_STREAM),
+    Way("StreamStatus", "StreamStatus", _stream_status, 3, **_BEATS),
+    Way("StreamStatus by polling", "StreamStatus", _stream_status, 3, act=_NO_STATUS_STREAM),
     Way("Result", "Result", _result, 3),
-    Way("Result with wait", "Result", _result_awaited, 5),
+    Way("Result with wait", "Result", _result_awaited, 4),
     Way("Cancel", "Cancel", _cancel, 4),
-    Way("Subscribe", "Subscribe", _subscribe, 20, cancels_when_abandoned=True, **_BEATS),
-    Way("Subscribe that fails", "Subscribe", _subscribe_failing, 12, "INTERNAL", cancels_when_abandoned=True),
-    Way("Subscribe that attaches", "Subscribe", _attach, 7, **_BEATS),
-    Way("Subscribe that attaches to cancel", "Subscribe", _attach_and_cancel, 7, cancels_when_abandoned=True),
+    Way("Subscribe", "Subscribe", _subscribe, 8, cancels_when_abandoned=True, **_BEATS),
+    Way("Subscribe that fails", "Subscribe", _subscribe_failing, 8, "INTERNAL", cancels_when_abandoned=True),
+    Way("Subscribe that attaches", "Subscribe", _attach, 5, **_BEATS),
+    Way("Subscribe that attaches to cancel", "Subscribe", _attach_and_cancel, 5, cancels_when_abandoned=True),
     Way("Stream", "Stream", _stream, 8, cuts_min=4, **_BEATS),
     Way("Stream that is cut", "Stream", _stream_cut, 8, "UNKNOWN"),
     Way("StreamWorkflow", "StreamWorkflow", _stream_workflow, 7, cuts_min=4, **_BEATS),

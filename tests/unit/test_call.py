@@ -4,7 +4,9 @@ import asyncio
 import io
 from typing import Any
 
-from falrpc_server.interceptors.call import Call
+import pytest
+
+from falrpc_server.interceptors.call import Call, ReaderStalled
 from falrpc_server.observability import make_logger
 
 
@@ -28,9 +30,41 @@ class Strict:
 async def test_a_heartbeat_during_the_commit() -> None:
     """A heartbeat that falls due while the call is committed is sent after it, and the beat goes on."""
     context: Any = Strict()
-    call = Call("Stream", context, make_logger("info", io.StringIO()))
+    call = Call("Stream", context, make_logger("info", io.StringIO()), stall_seconds=60)
     async with call.streaming():
         call.start_heartbeats(0.001, b"")
         await call.scope.commit()
         async with asyncio.timeout(5):
             await context.written.wait()
+
+
+class Unread:
+    """grpc's side of a call whose caller reads nothing."""
+
+    async def write(self, _: Any) -> None:
+        await asyncio.Event().wait()
+
+
+async def stalled(heartbeat_seconds: float, send: bool) -> None:
+    context: Any = Unread()
+    call = Call("Stream", context, make_logger("info", io.StringIO()), stall_seconds=0.05)
+    async with call.streaming():
+        call.start_heartbeats(heartbeat_seconds, b"")
+        if send:
+            await call.send(b"")
+        await asyncio.Event().wait()
+
+
+async def test_a_message_that_is_not_read() -> None:
+    """Past the limit sending fails with ReaderStalled."""
+    async with asyncio.timeout(5):
+        with pytest.raises(ReaderStalled):
+            await stalled(0, send=True)
+
+
+async def test_a_heartbeat_that_is_not_read() -> None:
+    """Past the limit a heartbeat ends the call, which has nothing to send itself."""
+    task = asyncio.create_task(stalled(0.01, send=False))
+    async with asyncio.timeout(5):
+        await asyncio.wait({task})
+    assert task.cancelled()

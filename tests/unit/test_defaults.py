@@ -63,11 +63,17 @@ def test_the_service(settings: Settings) -> None:
         input_bytes_max=settings.input_bytes_max,
         heartbeat_seconds=settings.heartbeat_seconds,
         upload_bounds=UploadBounds(settings.upload_bytes_max, settings.upload_collect_bytes_max),
-        pace=Pace(
-            first_seconds=settings.poll_first_seconds,
-            cap_seconds=settings.poll_seconds_max,
-            patience_seconds=settings.poll_patience_seconds,
-        ),
+    )
+
+
+def test_watching(settings: Settings) -> None:
+    """How often a request is looked at is as set."""
+    assert Pace() == Pace(
+        first_seconds=settings.poll_first_seconds,
+        cap_seconds=settings.poll_seconds_max,
+        stream_idle_seconds=settings.status_stream_idle_seconds,
+        stream_again_seconds=settings.status_stream_again_seconds,
+        patience_seconds=settings.poll_patience_seconds,
     )
 
 

@@ -12,9 +12,10 @@ from tests.failures import unpacked_details
 from falrpc import v1
 from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError, UploadMismatch
 from falrpc_server.fal_http.models import Operation
-from falrpc_server.translate import error_texts, rpc_status, status_table, verdicts
+from falrpc_server.translate import error_texts, interruptions, rpc_status, status_table, verdicts
+from falrpc_server.translate.interruptions import CallProgress
 from falrpc_server.translate.status_table import Delivery, Quota, Row
-from falrpc_server.translate.verdicts import CallProgress, FieldViolation, Verdict
+from falrpc_server.translate.verdicts import FieldViolation, Verdict
 from falrpc_server.translate.violations import InvalidRequest, Violation
 
 
@@ -268,15 +269,17 @@ CUT_SHORT = [
 @pytest.mark.parametrize(("cut", "code", "delivery"), CUT_SHORT)
 def test_calls_that_are_cut_short(cut: CallProgress, code: int, delivery: str) -> None:
     """A drain is UNKNOWN for paid work that may have left, else repeatable; all say what became of it."""
-    drained = verdicts.of_drain(cut)
+    drained = interruptions.of_drain(cut)
     assert (drained.code, drained.reason) == (code, "SERVER_DRAINING")
     assert (drained.retry_seconds is not None) is (code == code_pb2.UNAVAILABLE)
-    late = verdicts.of_deadline(cut)
+    stalled = interruptions.of_stalled_reader(cut)
+    assert (stalled.code, stalled.reason) == (code, "READER_STALLED")
+    late = interruptions.of_deadline(cut)
     assert (late.code, late.reason) == (code_pb2.DEADLINE_EXCEEDED, "CALL_DEADLINE_EXCEEDED")
-    bug = verdicts.of_internal_error("c1", cut)
+    bug = interruptions.of_internal_error("c1", cut)
     assert (bug.code, bug.reason, bug.metadata["call_id"]) == (code_pb2.INTERNAL, "INTERNAL_ERROR", "c1")
     assert late.retry_seconds is bug.retry_seconds is None
-    assert {v.metadata["delivery"] for v in (drained, late, bug)} == {delivery}
+    assert {v.metadata["delivery"] for v in (drained, stalled, late, bug)} == {delivery}
 
 
 def test_invalid_requests() -> None:
@@ -302,9 +305,10 @@ def our_reasons() -> set[str]:
     made = [
         verdicts.of_invalid_request(InvalidRequest([Violation("a", "b")])),
         verdicts.of_upload_mismatch(UploadMismatch("a", "b")),
-        verdicts.of_deadline(cut),
-        verdicts.of_drain(cut),
-        verdicts.of_internal_error("c", cut),
+        interruptions.of_deadline(cut),
+        interruptions.of_drain(cut),
+        interruptions.of_stalled_reader(cut),
+        interruptions.of_internal_error("c", cut),
     ]
     assert all(verdict.domain == "falrpc" for verdict in made)
     return {row.reason for row in rows if row.reason} | {verdict.reason for verdict in made}

@@ -132,9 +132,10 @@ class FalError(Exception):
         is_stored: Whether the answer is the outcome of a finished request, not of this exchange.
         endpoint_id, request_id: What it was about, where known.
         node_id, app_id: The workflow's step, where one failed.
+        finished_nodes: The steps that had finished before.
         http_status: Status of the answer where it was not an error answer, 0 when there was none.
         hit_queue_limit: Whether the answer refuses a submission that named a longest queue.
-        retry_after_seconds: When to try again, where the failure is our own; None for no idea.
+        retry_after_seconds: When to try again, as fal or a limit of our own has it; None for no idea.
         text: fal's public text where it came otherwise than in an error answer.
         cause: The private cause, for the log: never a text of fal's or a caller's.
     """
@@ -164,10 +165,11 @@ class FalError(Exception):
         self.endpoint_id = endpoint_id
         self.request_id = request_id
         self.node_id = node_id
+        self.finished_nodes: tuple[str, ...] = ()
         self.app_id = app_id
         self.http_status = answer.http_status if answer else http_status
         self.hit_queue_limit = hit_queue_limit
-        self.retry_after_seconds = retry_after_seconds
+        self.retry_after_seconds = answer.retry_after_seconds if answer else retry_after_seconds
         self.text = text
         self.cause = cause
 

@@ -152,7 +152,7 @@ class Exchanges:
             except FalError as error:
                 left = None if scope.deadline is None else scope.deadline - now()
                 delay = retry.delay_seconds(error, resends, left, self._guards.retries)
-                if delay is None or not self._budget.take(now()):
+                if delay is None or not scope.repeats or not self._budget.take(now()):
                     raise
             resends += 1
             await asyncio.sleep(delay)

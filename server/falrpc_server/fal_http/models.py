@@ -12,6 +12,7 @@ __all__ = [
     "CallOptions",
     "CancelOutcome",
     "EndpointId",
+    "LogBatch",
     "LogLine",
     "LogLines",
     "Operation",
@@ -204,8 +205,21 @@ class LogLine:
     source: str = ""
     message: str = ""
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return 100 + len(self.timestamp) + len(self.level) + len(self.source) + len(self.message)
+
 
 LogLines = tuple[LogLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogBatch:
+    """New entries of a request's log, and how many before them were dropped for a slow reader."""
+
+    entries: LogLines
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +267,7 @@ class Scope:
             before us repeats the call, so it must not return until that holds.
         accepted: Told every request id as soon as it has been read from fal.
         noticed: Told what is odd about fal's answers but no failure: what it is, and the odd value.
+        repeats: Whether exchanges that failed may be repeated in place.
         start_timeout_derived: Whether a run or stream without a start timeout gets one from the deadline.
         attempts: How many requests were handed to the transport; counted here, read by the log.
         committed: Whether commit was called.
@@ -263,6 +278,7 @@ class Scope:
     commit: Callable[[], Awaitable[None]] = _nothing_to_commit
     accepted: Callable[[str], None] = _nobody_to_tell
     noticed: Callable[[str, str], None] = _nothing_noticed
+    repeats: bool = True
     start_timeout_derived: bool = False
     attempts: int = 0
     committed: bool = False

@@ -68,10 +68,10 @@ def delay_seconds(
     if resends >= policy.resends_max or not may_repeat(error):
         return None
     delay = fraction() * min(CAP_SECONDS, BASE_SECONDS * 4.0**resends)
-    if error.answer and error.answer.retry_after_seconds is not None:
-        if error.answer.retry_after_seconds > RETRY_AFTER_SECONDS_MAX:
+    if error.retry_after_seconds is not None:
+        if error.retry_after_seconds > RETRY_AFTER_SECONDS_MAX:
             return None  # the caller is told how long, and decides
-        delay += error.answer.retry_after_seconds
+        delay += error.retry_after_seconds
     needed = PAID_SECONDS_MIN if error.operation.is_paid else 0.0
     if seconds_left is not None and delay + needed >= seconds_left:
         return None

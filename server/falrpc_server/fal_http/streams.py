@@ -15,6 +15,7 @@ from falrpc_server.fal_http.events import Event
 from falrpc_server.fal_http.model_events import (
     BadEvent,
     ModelEvent,
+    StepCompleted,
     StepError,
     WorkflowEvent,
     WorkflowFinished,
@@ -53,25 +54,30 @@ async def workflow_events(stream: ModelStream, endpoint: EndpointId) -> AsyncGen
     """Yields a workflow's events (§9). It must end with its output.
 
     Raises FalError when it does not: with the step's own failure when one was reported, else because
-    the stream broke off.
+    the stream broke off. It names the nodes that had finished.
     """
     is_finished = False
     failed_step: StepError | None = None
+    finished_nodes: list[str] = []
     try:
         async with aclosing(stream.events) as events:
             async for event in events:
                 value = _read(read_workflow_event, event, stream, endpoint)
                 is_finished = is_finished or isinstance(value, WorkflowFinished)
                 failed_step = value if isinstance(value, StepError) else failed_step
+                if isinstance(value, StepCompleted):
+                    finished_nodes.append(value.node_id)
                 yield value
-    except FalError:
-        if failed_step is None and not is_finished:
-            raise
+    except FalError as error:
+        failure = error
+    else:
+        failure = _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "no output")
     if is_finished:  # nothing follows the output (§9), so that a cut behind it takes nothing away
         return
     if failed_step is not None:
-        raise _step_failed(failed_step, stream, endpoint)
-    raise _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "no output")
+        failure = _step_failed(failed_step, stream, endpoint)
+    failure.finished_nodes = tuple(finished_nodes)
+    raise failure
 
 
 def _read(reader: Callable[[str], _T], event: Event, stream: ModelStream, endpoint: EndpointId) -> _T:

@@ -38,7 +38,10 @@ class Chain(grpc.aio.ServerInterceptor):
         interceptors: Sequence[Interceptor],
         calls: CallRegistry,
         log: structlog.typing.FilteringBoundLogger,
+        stall_seconds: float,
     ) -> None:
+        """Ends streams whose callers leave a message unread for `stall_seconds`."""
+        self._stall_seconds = stall_seconds
         self._prefix = f"/{service}/"
         self._interceptors = tuple(reversed(interceptors))
         self._calls = calls
@@ -72,7 +75,7 @@ class Chain(grpc.aio.ServerInterceptor):
         return adapted
 
     async def _unary(self, method: str, behaviour: Any, read: Any, request: Any, context: Any) -> Any:
-        call = Call(method, context, self._log)
+        call = Call(method, context, self._log, self._stall_seconds)
 
         async def respond() -> Any:
             response = await behaviour(read(request), call)
@@ -82,7 +85,7 @@ class Chain(grpc.aio.ServerInterceptor):
         return await self._through(call, respond)
 
     async def _streaming(self, method: str, behaviour: Any, read: Any, request: Any, context: Any) -> None:
-        call = Call(method, context, self._log)
+        call = Call(method, context, self._log, self._stall_seconds)
 
         async def respond() -> None:
             async with call.streaming(), aclosing(behaviour(read(request), call)) as messages:

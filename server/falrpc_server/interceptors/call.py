@@ -5,17 +5,23 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import grpc
 import structlog
 
 from falrpc_server.fal_http.models import CallInfo, Scope
+from falrpc_server.interceptors.heartbeats import Heartbeats
 
-__all__ = ["Call", "CallRegistry"]
+__all__ = ["LOGGED_CHARACTERS_MAX", "Call", "CallRegistry", "ReaderStalled"]
 
 TRAILER_BYTES_MAX = 256
 LOGGED_CHARACTERS_MAX = 200
+
+
+class ReaderStalled(Exception):
+    """The caller has not read a message for too long."""
 
 
 class Call:
@@ -32,7 +38,7 @@ class Call:
         code, reason, source, http_status: How it ended, whose affair that is, and what fal answered when it
             failed, for the log.
         messages: How many messages were sent.
-        is_drained: Whether the server's shutdown ended it.
+        is_drained, is_stalled: Whether the server's shutdown ended it, or a reader who did not read.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class Call:
         method: str,
         context: "grpc.aio.ServicerContext[Any, Any]",
         log: structlog.typing.FilteringBoundLogger,
+        stall_seconds: float,
     ) -> None:
         self.method = method
         self.call_id = secrets.token_hex(8)
@@ -56,11 +63,12 @@ class Call:
         self.http_status = 0
         self.messages = 0
         self.is_drained = False
+        self.is_stalled = False
+        self._stall_seconds = stall_seconds
         self._task = asyncio.current_task()
         self._sending = asyncio.Lock()
         self._has_begun = False
-        self._sent_at = 0.0
-        self._heartbeats: asyncio.Task[None] | None = None
+        self._heartbeats: Heartbeats | None = None
 
     @property
     def is_paid(self) -> bool:
@@ -85,14 +93,17 @@ class Call:
         self.request_id = request_id[:LOGGED_CHARACTERS_MAX]
 
     async def send(self, message: Any) -> None:
-        """Sends a message of a stream. Waits while the reader is slow."""
-        async with self._sending:
-            await self._write(message)
+        """Sends a message of a stream. Waits while the reader is slow; raises ReaderStalled in the end."""
+        try:
+            async with asyncio.timeout(self._stall_seconds), self._sending:
+                await self._write(message)
+        except TimeoutError:
+            raise ReaderStalled from None
 
     def start_heartbeats(self, seconds: float, message: Any) -> None:
         """From now on sends the message whenever nothing else was sent for that long; 0 for never."""
         if seconds > 0:
-            self._heartbeats = asyncio.create_task(self._beat(seconds, message))
+            self._heartbeats = Heartbeats(seconds, partial(self._beat, message))
 
     @contextlib.asynccontextmanager
     async def streaming(self) -> AsyncIterator[None]:
@@ -101,10 +112,7 @@ class Call:
             yield
         finally:
             if self._heartbeats:
-                self._heartbeats.cancel()
-                await asyncio.wait({self._heartbeats})  # not awaited itself: that would hide our own cancel
-                if not self._heartbeats.cancelled():
-                    self._heartbeats.exception()  # looked at: a beat that found the call gone is no news
+                await self._heartbeats.stop()
 
     def drain(self) -> None:
         """Ends the call because the server stops."""
@@ -126,20 +134,20 @@ class Call:
     def _noticed(self, what: str, value: str) -> None:
         self.log.warning("fal.noticed", what=what, value=value[:200])
 
-    async def _beat(self, seconds: float, message: Any) -> None:
-        loop = asyncio.get_running_loop()
-        self._sent_at = loop.time()
-        while True:
-            await asyncio.sleep(max(0.0, self._sent_at + seconds - loop.time()))
-            async with self._sending:
-                if loop.time() - self._sent_at >= seconds:
-                    await self._write(message)
+    async def _beat(self, message: Any) -> None:
+        try:
+            await self.send(message)
+        except ReaderStalled:
+            if self._task and not self._task.done():
+                self.is_stalled = True
+                self._task.cancel()
 
     async def _write(self, message: Any) -> None:
         self._has_begun = True
         await self.context.write(message)
         self.messages += 1
-        self._sent_at = asyncio.get_running_loop().time()
+        if self._heartbeats:
+            self._heartbeats.sent()
 
 
 class CallRegistry:

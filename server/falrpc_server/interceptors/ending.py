@@ -1,7 +1,7 @@
 """The only place that ends a call with a status.
 
-Expected failures are InvalidRequest, UploadMismatch, FalError, DeadlinePassed and ServerDraining; anything
-else is a bug of ours and shows the caller nothing but an id.
+Expected failures are InvalidRequest, UploadMismatch, FalError, DeadlinePassed, ServerDraining and
+ReaderStalled; anything else is a bug of ours and shows the caller nothing but an id.
 """
 
 import asyncio
@@ -14,11 +14,12 @@ from google.rpc import code_pb2
 from falrpc_server.fal_http.error_bodies import FalError, UploadMismatch
 from falrpc_server.fal_http.models import Operation
 from falrpc_server.interceptors.adapter import Proceed
-from falrpc_server.interceptors.call import Call
+from falrpc_server.interceptors.call import Call, ReaderStalled
 from falrpc_server.interceptors.deadline import DeadlinePassed
 from falrpc_server.interceptors.refusing import ServerDraining
-from falrpc_server.translate import rpc_status, verdicts
-from falrpc_server.translate.verdicts import CallProgress, Verdict
+from falrpc_server.translate import interruptions, rpc_status, verdicts
+from falrpc_server.translate.interruptions import CallProgress
+from falrpc_server.translate.verdicts import Verdict
 from falrpc_server.translate.violations import InvalidRequest
 
 __all__ = ["ending"]
@@ -47,14 +48,19 @@ async def ending(call: Call, proceed: Proceed) -> Any:
         )
         verdict = _of_fal_error(call, error)
     except DeadlinePassed:
-        verdict = verdicts.of_deadline(_progress(call))
+        verdict = interruptions.of_deadline(_progress(call))
     except ServerDraining:
-        verdict = verdicts.of_drain(_progress(call))
+        verdict = interruptions.of_drain(_progress(call))
+    except ReaderStalled:
+        verdict = interruptions.of_stalled_reader(_progress(call))
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if call.is_drained and task:
             task.uncancel()
-            verdict = verdicts.of_drain(_progress(call))
+            verdict = interruptions.of_drain(_progress(call))
+        elif call.is_stalled and task:
+            task.uncancel()
+            verdict = interruptions.of_stalled_reader(_progress(call))
         elif task and task.cancelling():
             raise  # the caller left or grpc stopped the call: there is nobody to tell
         else:  # not this call's own: without a status the caller would wait for ever (grpc/grpc#29248)
@@ -76,7 +82,7 @@ def _of_fal_error(call: Call, error: FalError) -> Verdict:
 
 def _bug(call: Call) -> Verdict:
     call.log.exception("call.failed")
-    return verdicts.of_internal_error(call.call_id, _progress(call))
+    return interruptions.of_internal_error(call.call_id, _progress(call))
 
 
 def _progress(call: Call) -> CallProgress:
@@ -100,8 +106,8 @@ async def _end(call: Call, verdict: Verdict) -> NoReturn:
     call.is_about(call.endpoint_id, call.request_id or verdict.request_id)
     status = rpc_status.status_of(verdict)
     trailers = ((rpc_status.DETAILS_HEADER, status.SerializeToString()),)
-    # It waits behind messages that the caller has not read: grpc has the status by then, and sends it when there
-    # is room. An InternalError means that the caller has left meanwhile.
+    # It waits behind messages that the caller has not read: grpc has the status by then, and sends it when
+    # there is room. An InternalError means that the caller has left meanwhile.
     with contextlib.suppress(TimeoutError, grpc.aio.InternalError):
         async with asyncio.timeout(STATUS_SECONDS_MAX):
             await call.context.abort(_CODES[verdict.code], status.message, trailers)

@@ -16,8 +16,8 @@ from falrpc_server.fal_http.model_events import (
 from falrpc_server.fal_http.models import (
     CallInfo,
     CancelOutcome,
+    LogBatch,
     LogLine,
-    LogLines,
     Payload,
     QueueState,
     QueueStatus,
@@ -81,11 +81,11 @@ def status(value: QueueStatus) -> v1.StatusResponse:
     return v1.StatusResponse(status=_status(value), logs=_entries(value.logs))
 
 
-def stream_status(change: QueueStatus | LogLines) -> v1.StreamStatusResponse:
+def stream_status(change: QueueStatus | LogBatch) -> v1.StreamStatusResponse:
     """A message of StreamStatus."""
     if isinstance(change, QueueStatus):
         return v1.StreamStatusResponse(status=_status(change))
-    return v1.StreamStatusResponse(logs=v1.Logs(entries=_entries(change)))
+    return v1.StreamStatusResponse(logs=_logs(change))
 
 
 def result(payload: Payload, inference_seconds: float | None = None) -> v1.ResultResponse:
@@ -103,11 +103,11 @@ def accepted(ref: RequestRef) -> v1.SubscribeResponse:
     return v1.SubscribeResponse(accepted=_handle(ref))
 
 
-def subscribe_change(change: QueueStatus | LogLines) -> v1.SubscribeResponse:
+def subscribe_change(change: QueueStatus | LogBatch) -> v1.SubscribeResponse:
     """A message of Subscribe about the request's way."""
     if isinstance(change, QueueStatus):
         return v1.SubscribeResponse(status=_status(change))
-    return v1.SubscribeResponse(logs=v1.Logs(entries=_entries(change)))
+    return v1.SubscribeResponse(logs=_logs(change))
 
 
 def completed(payload: Payload, inference_seconds: float | None) -> v1.SubscribeResponse:
@@ -207,6 +207,10 @@ def _duration(seconds: float | None) -> duration_pb2.Duration | None:
         return None
     nanos = round(seconds * 1e9)
     return duration_pb2.Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
+
+
+def _logs(batch: LogBatch) -> v1.Logs:
+    return v1.Logs(entries=_entries(batch.entries), dropped=batch.dropped)
 
 
 def _entries(lines: Sequence[LogLine]) -> list[v1.LogEntry]:

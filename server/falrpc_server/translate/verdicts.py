@@ -17,17 +17,14 @@ from falrpc_server.translate.status_table import Delivery, Quota, Row
 from falrpc_server.translate.violations import InvalidRequest, Violation
 
 __all__ = [
-    "CallProgress",
     "FieldViolation",
     "Source",
     "Verdict",
     "of_attachment",
-    "of_deadline",
-    "of_drain",
     "of_fal_error",
-    "of_internal_error",
     "of_invalid_request",
     "of_upload_mismatch",
+    "present",
 ]
 
 OWN_DOMAIN = "falrpc"
@@ -99,33 +96,6 @@ class Verdict:
     http_status: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CallProgress:
-    """How far a call had come when it was ended from outside.
-
-    Attributes:
-        is_paid: Whether it had begun something that costs money.
-        attempts: How many requests it had handed to the transport.
-        paid_bytes_may_have_left: Whether a paid request may have reached fal.
-        has_handle: Whether it follows a queue request, which goes on without it.
-    """
-
-    is_paid: bool
-    attempts: int
-    paid_bytes_may_have_left: bool
-    has_handle: bool
-    endpoint_id: str
-    request_id: str
-
-    @property
-    def delivery(self) -> Delivery:
-        """What is known about the request."""
-        if self.has_handle or (self.is_paid and self.request_id):
-            return Delivery.ACCEPTED
-        may_have_left = self.paid_bytes_may_have_left if self.is_paid else self.attempts > 0
-        return Delivery.UNKNOWN if may_have_left else Delivery.NOT_SENT
-
-
 def of_invalid_request(error: InvalidRequest) -> Verdict:
     """The caller's request breaks our rules: nothing was sent."""
     found = [FieldViolation(v.field, v.description) for v in error.violations]
@@ -178,7 +148,7 @@ def of_fal_error(error: FalError, *, paid_request_accepted: bool = False) -> Ver
 def of_attachment(error: FalError, endpoint_id: str) -> Verdict:
     """An attachment could not be uploaded: the request that it belongs to was not sent."""
     verdict = _of_fal_error(error)
-    verdict.metadata |= _present(delivery=Delivery.NOT_SENT.value, endpoint_id=endpoint_id)
+    verdict.metadata |= present(delivery=Delivery.NOT_SENT.value, endpoint_id=endpoint_id)
     verdict.metadata.pop("request_id", None)
     verdict.request_id = ""
     return verdict
@@ -213,46 +183,6 @@ def _of_fal_error(error: FalError) -> Verdict:
         verdict.precondition = (verdict.reason, verdict.request_id or error.endpoint_id)
     if code == code_pb2.NOT_FOUND:
         verdict.resource = _resource(error, row)
-    return verdict
-
-
-def of_deadline(progress: CallProgress) -> Verdict:
-    """The call's time is over."""
-    return _cut_short(
-        progress,
-        Verdict(
-            code_pb2.DEADLINE_EXCEEDED,
-            "the call's deadline has passed",
-            "CALL_DEADLINE_EXCEEDED",
-            source=Source.CALLER,
-        ),
-    )
-
-
-def of_drain(progress: CallProgress) -> Verdict:
-    """This server is shutting down and can't wait for the call any longer."""
-    verdict = Verdict(code_pb2.UNAVAILABLE, "the server is shutting down", "SERVER_DRAINING")
-    if progress.is_paid and progress.delivery is not Delivery.NOT_SENT:
-        verdict.code = code_pb2.UNKNOWN
-    else:
-        verdict.retry_seconds = RETRY_SECONDS_DEFAULT
-    return _cut_short(progress, verdict)
-
-
-def of_internal_error(call_id: str, progress: CallProgress) -> Verdict:
-    """A bug of ours. The cause is in the log under the call's id, nowhere else."""
-    message = f"internal error; the server's log has the cause under call_id {call_id}"
-    verdict = Verdict(code_pb2.INTERNAL, message, "INTERNAL_ERROR", metadata={"call_id": call_id})
-    return _cut_short(progress, verdict)
-
-
-def _cut_short(progress: CallProgress, verdict: Verdict) -> Verdict:
-    verdict.request_id = progress.request_id
-    verdict.metadata |= _present(
-        delivery=progress.delivery.value,
-        endpoint_id=progress.endpoint_id,
-        request_id=progress.request_id,
-    )
     return verdict
 
 
@@ -312,12 +242,13 @@ def _fal_reason(error: FalError, answer: ErrorAnswer) -> str:
 def _metadata(error: FalError, answer: ErrorAnswer, delivery: Delivery) -> dict[str, str]:
     types: Sequence[DetailItem] = answer.items
     names = ",".join(dict.fromkeys(item.type for item in types if item.type))
-    return _present(
+    return present(
         delivery=delivery.value,
         endpoint_id=error.endpoint_id,
         request_id=error.request_id or answer.request_id,
         http_status=str(error.http_status) if error.http_status else "",
         node_id=error.node_id,
+        finished_nodes=",".join(error.finished_nodes),
         app_id=error.app_id,
         error_types=names,
         needs_retry="" if answer.needs_retry is None else str(answer.needs_retry).lower(),
@@ -327,7 +258,8 @@ def _metadata(error: FalError, answer: ErrorAnswer, delivery: Delivery) -> dict[
     )
 
 
-def _present(**entries: str) -> dict[str, str]:
+def present(**entries: str) -> dict[str, str]:
+    """Entries of ErrorInfo's metadata: those that are not empty, cut."""
     return {name: cut_bytes(printable(value), METADATA_BYTES_MAX) for name, value in entries.items() if value}
 
 
@@ -340,7 +272,4 @@ def _retry_seconds(error: FalError, row: Row, code: int, answer: ErrorAnswer) ->
     )
     if not can_help or error.failure is Failure.TOO_LARGE:
         return None
-    for seconds in (answer.retry_after_seconds, error.retry_after_seconds):
-        if seconds is not None:
-            return seconds
-    return RETRY_SECONDS_DEFAULT
+    return RETRY_SECONDS_DEFAULT if error.retry_after_seconds is None else error.retry_after_seconds

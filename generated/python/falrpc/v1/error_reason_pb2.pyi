@@ -203,6 +203,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: { "reason": "UPSTREAM_SUSPENDED", "domain": "falrpc",
     "metadata": { "delivery": "NOT_SENT" } }
     """
+    ERROR_REASON_READER_STALLED: _ErrorReason.ValueType  # 27
+    """The caller has left a message of the stream unread for too long (FALRPC_STALL_SECONDS). Paid
+    work may go on; a stream that only reads may be repeated. Status UNKNOWN for paid calls,
+    UNAVAILABLE for reads.
+
+    Example: { "reason": "READER_STALLED", "domain": "falrpc", "metadata": { "delivery": "ACCEPTED",
+    "request_id": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the reasons that this service itself puts into google.rpc.ErrorInfo, with
@@ -220,8 +228,8 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
       - ACCEPTED: fal accepted it; its outcome is not known.
       - FAILED: fal accepted it and it failed.
 
-    Further entries, where known: `endpoint_id`, `request_id`, `http_status`, `node_id`, `app_id`,
-    `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a
+    Further entries, where known: `endpoint_id`, `request_id`, `http_status`, `node_id` and `app_id` (the
+    step of a workflow that failed), `finished_nodes` (those that had finished), `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a
     redirect points to), `call_id`, `truncated`.
     """
 
@@ -405,5 +413,13 @@ and then. Nothing was sent. Repeat the call after RetryInfo. Status UNAVAILABLE 
 
 Example: { "reason": "UPSTREAM_SUSPENDED", "domain": "falrpc",
 "metadata": { "delivery": "NOT_SENT" } }
+"""
+ERROR_REASON_READER_STALLED: ErrorReason.ValueType  # 27
+"""The caller has left a message of the stream unread for too long (FALRPC_STALL_SECONDS). Paid
+work may go on; a stream that only reads may be repeated. Status UNKNOWN for paid calls,
+UNAVAILABLE for reads.
+
+Example: { "reason": "READER_STALLED", "domain": "falrpc", "metadata": { "delivery": "ACCEPTED",
+"request_id": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
