@@ -38,8 +38,9 @@ test-faults: TESTS = tests/faults tests/unit/test_retry.py tests/unit/test_retry
 	tests/unit/test_endpoint_limits.py tests/unit/test_resolver.py tests/unit/test_transport.py tests/unit/test_engine_errors.py
 test-faults: test
 
-test-streams: TESTS = tests/streams tests/unit/test_mailbox.py tests/unit/test_events.py tests/unit/test_streams.py \
-	tests/unit/test_log_deltas.py tests/service/test_stream_calls.py tests/service/test_queue_calls.py
+test-streams: TESTS = tests/streams tests/unit/test_mailbox.py tests/unit/test_turns.py tests/unit/test_log_deltas.py \
+	tests/unit/test_events.py tests/unit/test_model_events.py tests/unit/test_streams.py tests/unit/test_call.py \
+	tests/service/test_stream_calls.py tests/service/test_queue_calls.py
 test-streams: test
 
 SOAK_SECONDS ?= 600

@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from falrpc import v1
+from falrpc_server import garbage
 from falrpc_server.background import BackgroundTasks
 from falrpc_server.config import Settings
 from falrpc_server.fal_http import answers, retry, wire
@@ -49,6 +50,7 @@ def serve(settings: Settings) -> int:
     """Runs the server until SIGTERM or SIGINT; a second signal stops it at once. Returns the exit code."""
     log = make_logger(settings.log_level)
     _raise_file_limit(settings, log)
+    garbage.look_rarely()
     with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
         return runner.run(_serve(settings, log))
 
@@ -260,6 +262,7 @@ def _pace(settings: Settings) -> Pace:
 
 def _server_options(settings: Settings) -> list[tuple[str, Any]]:
     """Each is there because its default hurts; docs/decisions/0003-grpc-options.md says how."""
+    age_seconds = settings.connection_age_seconds
     return [
         ("grpc.max_receive_message_length", settings.receive_bytes_max),
         ("grpc.max_send_message_length", settings.send_bytes_max),
@@ -271,6 +274,7 @@ def _server_options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.so_reuseport", 0),
+        *([("grpc.max_connection_age_ms", max(1, round(age_seconds * 1000)))] if age_seconds else []),
     ]
 
 

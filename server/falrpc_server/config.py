@@ -6,11 +6,7 @@ Where their values come from is config_sources.py's affair.
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from falrpc_server import config_values
 
@@ -117,7 +113,7 @@ class Settings(BaseSettings):
         120.0,
         description="How long each attempt of such an exchange may take, but for the reading of outputs.",
     )
-    stream_idle_seconds: Seconds = Field(600.0, description="Longest silence of a model's stream.")
+    stream_idle_seconds: Seconds = Field(1_800.0, description="Longest silence of a model's stream.")
     connections_max: int = Field(16_384, ge=1, le=100_000, description="Connections to fal at the most.")
     connections_per_host_max: int = Field(
         8_192, ge=1, le=100_000, description="Connections to one of fal's hosts at the most."
@@ -152,6 +148,13 @@ class Settings(BaseSettings):
     )
     stall_seconds: Seconds = Field(
         300.0, description="How long a caller may leave a stream's message unread before the stream ends."
+    )
+    connection_age_seconds: float = Field(
+        1_800.0,
+        ge=0,
+        le=86_400,
+        description="After about so long (give or take 10 %) a connection is told GOAWAY, so that clients "
+        "behind a balancer of connections spread anew. Calls in flight on it go on. 0: never.",
     )
     poll_first_seconds: Seconds = Field(
         0.25, description="First interval between looks at a queue request, when its status stream fails."
@@ -212,12 +215,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":
-        problems = [
-            *_key_problems(self),
-            *_listener_problems(self),
-            *_limit_problems(self),
-        ]
-        if problems:
+        if problems := [*_key_problems(self), *_listener_problems(self), *_limit_problems(self)]:
             raise ConfigError(problems)
         return self
 

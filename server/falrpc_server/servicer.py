@@ -15,13 +15,12 @@ from google.protobuf.message import Message
 from falrpc import v1
 from falrpc_server.background import BackgroundTasks
 from falrpc_server.fal_http import uploads
-from falrpc_server.fal_http.client import FalClient, outcome_of
+from falrpc_server.fal_http.client import FalClient
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.models import (
     CallInfo,
     LogBatch,
     Operation,
-    Payload,
     QueueState,
     QueueStatus,
     RequestOutcome,
@@ -29,6 +28,7 @@ from falrpc_server.fal_http.models import (
     Scope,
     Submitted,
 )
+from falrpc_server.fal_http.results import outcome_of
 from falrpc_server.fal_http.retry import is_passing
 from falrpc_server.fal_http.streams import model_events, workflow_events
 from falrpc_server.interceptors.call import Call
@@ -41,7 +41,6 @@ __all__ = ["Limits", "Servicer"]
 ABANDON_SECONDS_MAX = 10.0
 ABANDON_PAUSE_SECONDS = 0.5
 LARGE_REQUEST_BYTES = 256 * 1024
-RESULT_LATE_SECONDS = (0.1, 0.3, 1.0, 2.0)
 
 _Request = TypeVar("_Request", bound=Message)
 _Asked = TypeVar("_Asked")
@@ -127,6 +126,8 @@ class Servicer:
         asked = await self._read(requests.subscribe, request)
         is_over = False
         last = QueueStatus(QueueState.UNKNOWN)
+        beat = v1.SubscribeResponse(heartbeat=v1.Heartbeat())
+        call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
         try:
             if isinstance(asked.target, RequestRef):
                 ref = asked.target
@@ -135,8 +136,6 @@ class Servicer:
             call.is_about(ref.endpoint.full, ref.request_id)
             call.has_handle = True
             yield responses.accepted(ref)
-            beat = v1.SubscribeResponse(heartbeat=v1.Heartbeat())
-            call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
             async with aclosing(self._watchers.watch(ref, logs=asked.include_logs)) as changes:
                 async for change in changes:
                     if _is_completed(change):
@@ -249,7 +248,7 @@ class Servicer:
     ) -> AsyncGenerator[v1.SubscribeResponse]:
         """The last messages of Subscribe: the final status with its outcome, then the result."""
         try:
-            payload = await self._completed_result(ref, call)
+            payload = await self._fal.completed_result(ref, call.scope)
         except FalError as error:
             outcome = outcome_of(error)
             if outcome is RequestOutcome.UNKNOWN:
@@ -260,18 +259,6 @@ class Servicer:
         yield responses.subscribe_change(status)
         yield responses.completed(payload, status.inference_seconds)
         call.succeeded(payload.call)
-
-    async def _completed_result(self, ref: RequestRef, call: Call) -> Payload:
-        """Reads the result of a request that is completed; fal may take a moment to agree."""
-        for delay in RESULT_LATE_SECONDS:
-            try:
-                return await self._fal.result(ref, call.scope, is_completed=True)
-            except FalError as error:
-                is_too_early = error.answer.is_too_early if error.answer else False
-                if not is_too_early and error.failure is not Failure.NOT_COMPLETED:
-                    raise
-            await asyncio.sleep(delay)
-        return await self._fal.result(ref, call.scope, is_completed=True)
 
     async def _cancel_abandoned(self, ref: RequestRef, call: Call) -> None:
         """Cancels what nobody waits for any more. The call is gone: the log has the outcome."""

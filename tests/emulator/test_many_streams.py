@@ -3,13 +3,13 @@
 import asyncio
 import os
 import re
-import resource
 import time
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.emulator.running import AUTHORIZATION, Emulator, eventually, running_emulator
+from tests.processes.files import allow_open_files
 
 STREAMS = 6_000
 EVENTS = 20
@@ -61,18 +61,10 @@ class Listener(asyncio.Protocol):
         return max(at - (self.times[0] + SECONDS * number) for number, at in enumerate(self.times))
 
 
-@pytest.fixture
-def descriptors() -> None:
-    """Allows this process, and those that it starts, as many open connections as the test needs."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
-        pytest.skip(f"{DESCRIPTORS} open files are needed, {hard} allowed (ulimit -Hn)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 @pytest.mark.timeout(240)
-async def test_six_thousand_streams_on_one_core(descriptors: None) -> None:
+async def test_six_thousand_streams_on_one_core() -> None:
     """6,000 streams of 20 events, one every 2 s, on one core: every event comes, in order, and in time."""
+    allow_open_files(DESCRIPTORS)
     loop, opening = asyncio.get_running_loop(), asyncio.Semaphore(OPENING)
     with running_emulator() as (emulator, process):
         os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(process.pid))})

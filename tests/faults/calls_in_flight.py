@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 from tests.faults.history import History, Told
-from tests.faults.processes import own_channel
+from tests.processes.channels import own_channel
 from tests.service.test_run import run
 
 from falrpc import v1

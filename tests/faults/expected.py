@@ -102,7 +102,7 @@ EXPECTED: dict[str, Row] = {
     "429, once, Retry-After 1": Row(
         OK_AFTER_ONE_REFUSAL, OK, {"StreamStatus": None, "Subscribe, attached": None}, seconds_min=1.0
     ),
-    "429, Retry-After 60": Row(replace(REFUSED, posts=1), REFUSED),
+    "429, Retry-After 600": Row(replace(REFUSED, posts=1), REFUSED),
     "an app's own 429": Row(
         End("RESOURCE_EXHAUSTED", "HTTP_429", "FAILED", has_retry_info=None),
         End("RESOURCE_EXHAUSTED", "HTTP_429", has_retry_info=True),

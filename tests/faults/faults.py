@@ -66,7 +66,7 @@ FAULTS = (
     _acts("429", "fail", kind="concurrent_requests_limit"),
     _acts("429, once", "fail", times=1, kind="concurrent_requests_limit"),
     _acts("429, once, Retry-After 1", "fail", times=1, kind="concurrent_requests_limit", retry_after="1"),
-    _acts("429, Retry-After 60", "fail", kind="concurrent_requests_limit", retry_after="60", deadline=30.0),
+    _acts("429, Retry-After 600", "fail", kind="concurrent_requests_limit", retry_after="600", deadline=30.0),
     _acts("an app's own 429", "answer", **_APPS_429),
     # failures that fal tells of
     _acts("500 from fal", "fail", kind="unhandled_exception"),

@@ -14,10 +14,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import IO, Any
 
-import grpc
 from tests.conftest import KEY
 
-__all__ = ["GatewayProcess", "gateway_process", "own_channel", "unix_seconds"]
+__all__ = ["GatewayProcess", "gateway_process", "unix_seconds"]
 
 START_SECONDS_MAX = 60
 END_SECONDS_MAX = 60
@@ -106,22 +105,6 @@ async def gateway_process(
             process.kill()  # does nothing when it has ended
             await gateway.ended()
             gateway.errors()  # keeps them
-
-
-@contextlib.asynccontextmanager
-async def own_channel(
-    address: str, service_config: str = "", **options: object
-) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel with a connection of its own. Calls are repeated only if a service config says so."""
-    given = [
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.enable_retries", int(bool(service_config))),
-        ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-        *([("grpc.service_config", service_config)] if service_config else []),
-        *((f"grpc.{name}", value) for name, value in options.items()),
-    ]
-    async with grpc.aio.insecure_channel(address, options=given) as channel:
-        yield channel
 
 
 def unix_seconds(line: dict[str, Any]) -> float:

@@ -5,7 +5,8 @@ import signal
 from typing import Any
 
 from tests.conftest import Fal
-from tests.faults.processes import gateway_process, own_channel
+from tests.faults.processes import gateway_process
+from tests.processes.channels import own_channel
 from tests.service.test_queue_calls import request
 from tests.service.test_run import WAIT_SECONDS_MAX
 

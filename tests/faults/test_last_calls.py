@@ -9,7 +9,8 @@ import grpc
 from tests.conftest import Fal
 from tests.faults.calls_in_flight import is_refused, marked
 from tests.faults.history import History
-from tests.faults.processes import gateway_process, own_channel
+from tests.faults.processes import gateway_process
+from tests.processes.channels import own_channel
 from tests.service.test_run import run
 
 from falrpc import v1

@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import Fal, Running, running_gateway
 from tests.failures import failure_of
 from tests.faults.history import History, Told, body_sha256
-from tests.faults.processes import gateway_process, own_channel
+from tests.faults.processes import gateway_process
+from tests.processes.channels import own_channel
 from tests.service.test_leaving import in_order, logged
 from tests.service.test_queue_calls import request
 from tests.service.test_run import arrived, run

@@ -9,7 +9,8 @@ from tests.conftest import Fal, Running, running_gateway
 from tests.failures import Failure, failure_of
 from tests.faults.each_call import LONG
 from tests.faults.history import History
-from tests.faults.processes import gateway_process, own_channel
+from tests.faults.processes import gateway_process
+from tests.processes.channels import own_channel
 from tests.service.test_run import WAIT_SECONDS_MAX, run
 from tests.service.test_stream_calls import stream
 
@@ -65,7 +66,7 @@ async def test_a_stop_that_waits(emulator_url: str, fal: Fal) -> None:
 async def test_two_signals_under_load(emulator_url: str, delay_seconds: float) -> None:
     """Calls that come around a second SIGTERM end OK, UNAVAILABLE or, when grpc itself stops, CANCELLED.
 
-    None of them is INTERNAL, and the gateway ends as it should.
+    Those that were at fal when it came end UNKNOWN. None is INTERNAL, and the gateway ends as it should.
     """
     history = History()
     stopped = asyncio.Event()
@@ -92,5 +93,7 @@ async def test_two_signals_under_load(emulator_url: str, delay_seconds: float) -
                 await asyncio.gather(*callers)
         assert gateway.logged("call.failed") == []
     codes = Counter(call.code for call in history.calls)
-    assert set(codes) <= {"OK", "UNAVAILABLE", "CANCELLED"}, codes
+    assert set(codes) <= {"OK", "UNAVAILABLE", "CANCELLED", "UNKNOWN"}, codes
+    cut = [call for call in history.calls if call.code == "UNKNOWN"]
+    assert {(call.reason, call.delivery) for call in cut} <= {("SERVER_DRAINING", "UNKNOWN")}
     assert {call.reason for call in history.calls} <= {"", "SERVER_DRAINING"}

@@ -11,7 +11,8 @@ import grpc
 import pytest
 from tests.conftest import Fal
 from tests.faults.history import History
-from tests.faults.processes import gateway_process, own_channel
+from tests.faults.processes import gateway_process
+from tests.processes.channels import own_channel
 from tests.service.test_queue_calls import request
 from tests.service.test_run import run
 from tests.service.test_stream_calls import stream

@@ -13,7 +13,8 @@ from tests.conftest import Fal
 from tests.faults.calls_in_flight import CallsInFlight, is_refused, is_stream, marked, probed
 from tests.faults.goodbyes import goaway, health_lost
 from tests.faults.history import Told
-from tests.faults.processes import gateway_process, own_channel, unix_seconds
+from tests.faults.processes import gateway_process, unix_seconds
+from tests.processes.channels import own_channel
 from tests.service.test_leaving import is_idle
 from tests.service.test_queue_calls import request, waiting
 from tests.service.test_run import arrived, run

@@ -6,8 +6,9 @@ import pytest
 from google.rpc import error_details_pb2
 from tests.conftest import Fal, Running, running_gateway
 from tests.failures import failure_of, messages_and_failure
-from tests.service.test_queue_calls import collected, request, submitted
+from tests.service.test_queue_calls import IN_PROGRESS, collected, request, submitted
 from tests.service.test_run import arrived, run
+from tests.unit.test_transport import Connection, serving
 
 from falrpc import v1
 
@@ -80,6 +81,44 @@ async def test_calls_that_their_callers_end(emulator_url: str, fal: Fal) -> None
         await arrived(fal, "run", 2 * FAILURES)
         assert {(await failure_of(call)).code for call in calls} == {"DEADLINE_EXCEEDED"}
         assert (await gateway.stub.Run(run("emulator/echo"))).output.json == "{}"
+
+
+async def test_status_streams_that_fail() -> None:
+    """However many status streams the edge refuses, paid calls go on: the polls say that the host is well."""
+    count = 100
+    waiting, refused = asyncio.Semaphore(0), asyncio.Event()
+
+    async def behave(connection: Connection) -> None:
+        target = (await connection.request()).split(b" ")[1]
+        if b"/status/stream" in target:
+            waiting.release()
+            await refused.wait()
+            await connection.write(answered("503 Service Unavailable", b"<html>"))
+        elif b"/status" in target:
+            await connection.write(answered("202 Accepted", b'{"status":"IN_PROGRESS"}'))
+        else:
+            await connection.write(answered("200 OK", b'{"request_id":"r"}'))
+
+    async with serving(behave) as fal, running_gateway(emulator_url=fal.url) as gateway:
+        calls = []
+        for number in range(count):
+            handle = v1.RequestHandle(endpoint_id="a/b", request_id=f"r-{number}")
+            calls.append(gateway.stub.StreamStatus(v1.StreamStatusRequest(handle=handle), timeout=60))
+        for _ in range(count):
+            await waiting.acquire()
+        refused.set()
+        for _ in range(50):
+            await submitted(gateway, "emulator/echo")
+            await asyncio.sleep(0.01)
+        assert {(await call.read()).status.state for call in calls} == {IN_PROGRESS}
+        assert gateway.logged("fal.noticed") == []
+        for call in calls:
+            call.cancel()
+
+
+def answered(status: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    return head.encode() + body
 
 
 async def test_following_outlasts_it(emulator_url: str, fal: Fal) -> None:

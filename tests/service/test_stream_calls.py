@@ -53,10 +53,15 @@ async def test_nothing_is_held_back(gateway: Running) -> None:
 
 
 async def test_a_model_that_does_not_stream(gateway: Running) -> None:
-    """A model without a stream is FAILED_PRECONDITION, STREAMING_NOT_SUPPORTED."""
-    messages, failed = await messages_and_failure(gateway.stub.Stream(stream("fal-ai/fast-sdxl")))
-    assert messages == []
-    assert (failed.code, failed.info.reason) == ("FAILED_PRECONDITION", "STREAMING_NOT_SUPPORTED")
+    """A model without a stream is FAILED_PRECONDITION, STREAMING_NOT_SUPPORTED, for both methods."""
+    calls = (
+        gateway.stub.Stream(stream("fal-ai/fast-sdxl")),
+        gateway.stub.StreamWorkflow(workflow("fal-ai/fast-sdxl")),
+    )
+    for call in calls:
+        messages, failed = await messages_and_failure(call)
+        assert messages == []
+        assert (failed.code, failed.info.reason) == ("FAILED_PRECONDITION", "STREAMING_NOT_SUPPORTED")
 
 
 async def test_a_refused_input(gateway: Running) -> None:
@@ -137,7 +142,9 @@ async def test_cancelling_before_the_first_event(gateway: Running, fal: Fal) -> 
 async def test_the_sticker_workflow(gateway: Running) -> None:
     """StreamWorkflow sends typed events for each step, then the output; the seed stays as it was."""
     asked = workflow("workflows/fal-ai/sdxl-sticker", f'{{"prompt":"a robot","seed":{SEED}}}')
-    messages = [message async for message in gateway.stub.StreamWorkflow(asked)]
+    call = gateway.stub.StreamWorkflow(asked)
+    messages = [message async for message in call]
+    assert dict(await call.trailing_metadata())["x-fal-request-id"] == messages[0].started.request_id
     kinds = [message.WhichOneof("kind") for message in messages]
     assert kinds == ["started", *["submit", "completion"] * 3, "output"]
     assert [m.submit.app_id for m in messages[1:6:2]] == [

@@ -17,9 +17,9 @@ from tests.conftest import Fal
 from tests.faults.history import History
 from tests.faults.leaks import FILES_SLACK, fal_is_idle
 from tests.faults.ways import WAYS, Caller, Way, unique
+from tests.processes.gateway import Figures, Gateway, served
 from tests.service.test_run import WAIT_SECONDS_MAX, run
 from tests.service.test_stream_calls import stream
-from tests.soak.process import Figures, Gateway, served
 
 from falrpc import v1
 

@@ -11,6 +11,7 @@ from tests.service.test_queue_calls import request
 from tests.service.test_run import WAIT_SECONDS_MAX
 
 from falrpc import v1
+from falrpc_server.watchers import watcher
 from falrpc_server.watchers.watcher import Watcher
 
 STEPS_MAX = 200
@@ -30,6 +31,7 @@ async def test_left_at_every_await(
         await step.drive(follow(self, logs))
 
     monkeypatch.setattr(Watcher, "_follow", stepped)
+    monkeypatch.setattr(watcher, "LATE_LOGS_SECONDS", (0.06, 0.01, 0.01))
     if not streams:
         fal.will("fail", operation="status_stream", kind="internal_server_error", times=None)
     async with running_gateway(emulator_url=emulator_url, **SETTINGS) as gateway:

@@ -1,6 +1,7 @@
 """Any number of callers who follow one request share one flow of states from fal."""
 
 import asyncio
+import json
 from collections import Counter
 from typing import Any
 
@@ -8,6 +9,7 @@ import grpc
 import pytest
 from tests.conftest import Fal, Running, running_gateway
 from tests.failures import messages_and_failure
+from tests.processes.channels import own_channels
 from tests.service.test_leaving import is_idle
 from tests.service.test_queue_calls import request, submitted, waiting
 from tests.service.test_run import arrived
@@ -37,28 +39,23 @@ async def rest_of(call: Any) -> list[Any]:
 async def test_a_thousand_callers(gateway: Running, fal: Fal) -> None:
     """1,000 callers on one request are one status stream at fal, and all of them see it end."""
     handle = await submitted(gateway, "emulator/cancellable")
-    channels = [
-        grpc.aio.insecure_channel(gateway.address, options=[("grpc.use_local_subchannel_pool", 1)])
-        for _ in range(4)
-    ]
-    stubs = [v1.FalServiceStub(channel) for channel in channels]
     asked = v1.StreamStatusRequest(handle=handle)
-    calls = [stubs[n % 4].StreamStatus(asked, timeout=LONG) for n in range(1_000)]
-    firsts = await asyncio.gather(*(call.read() for call in calls))
-    assert {first.status.state for first in firsts} <= {
-        v1.RequestState.REQUEST_STATE_IN_QUEUE,
-        v1.RequestState.REQUEST_STATE_IN_PROGRESS,
-    }
-    assert flows(fal) == 1
-    await gateway.stub.Cancel(v1.CancelRequest(handle=handle))
-    lasts = await asyncio.gather(*map(last_of, calls))
+    async with own_channels(gateway.address, 4) as channels:
+        stubs = [v1.FalServiceStub(channel) for channel in channels]
+        calls = [stubs[n % 4].StreamStatus(asked, timeout=LONG) for n in range(1_000)]
+        firsts = await asyncio.gather(*(call.read() for call in calls))
+        assert {first.status.state for first in firsts} <= {
+            v1.RequestState.REQUEST_STATE_IN_QUEUE,
+            v1.RequestState.REQUEST_STATE_IN_PROGRESS,
+        }
+        assert flows(fal) == 1
+        await gateway.stub.Cancel(v1.CancelRequest(handle=handle))
+        lasts = await asyncio.gather(*map(last_of, calls))
     assert Counter((m.status.state, m.status.outcome) for m in lasts) == {
         (v1.RequestState.REQUEST_STATE_COMPLETED, v1.RequestOutcome.REQUEST_OUTCOME_CANCELLED): 1_000
     }
     assert flows(fal) == 1
     assert len(fal.received(operation="result")) <= 1  # the outcome is read once for all
-    for channel in channels:
-        await channel.close()
 
 
 async def test_methods_share_it(gateway: Running, fal: Fal) -> None:
@@ -114,7 +111,7 @@ async def test_log_entries_for_those_who_want_them(gateway: Running, fal: Fal) -
     plain, *logged = await asyncio.gather(collected_logs(without), *map(collected_logs, calls))
     assert plain == []
     assert logged[0] == logged[1] == logged[2]
-    assert len(logged[0]) == len(set(logged[0])) == 20
+    assert len(logged[0]) == len(set(logged[0])) == 22
 
 
 async def collected_logs(call: Any) -> list[str]:
@@ -127,6 +124,35 @@ async def test_a_failure_is_everybodys(gateway: Running, fal: Fal) -> None:
     asked = v1.StreamStatusRequest(handle=handle)
     ended = await asyncio.gather(*(messages_and_failure(gateway.stub.StreamStatus(asked)) for _ in range(20)))
     assert {(failed.code, failed.info.reason) for _, failed in ended} == {("NOT_FOUND", "REQUEST_NOT_FOUND")}
+
+
+async def test_one_flow_for_two_endpoint_ids(gateway: Running, fal: Fal) -> None:
+    """Callers who name a request with different paths share its flow; each is told its own endpoint id."""
+    ids = ["emulator/echo", "emulator/echo/one-path", "emulator/echo/other"]
+    fal.will("slow", operation="status_stream", seconds=0.5)
+    calls = []
+    for endpoint_id in ids:
+        handle = v1.RequestHandle(endpoint_id=endpoint_id, request_id="no-such-request")
+        calls.append(messages_and_failure(gateway.stub.StreamStatus(v1.StreamStatusRequest(handle=handle))))
+    ended = await asyncio.gather(*calls)
+    assert [failed.info.metadata["endpoint_id"] for _, failed in ended] == ids
+    assert {(failed.code, failed.info.reason) for _, failed in ended} == {("NOT_FOUND", "REQUEST_NOT_FOUND")}
+    assert len(fal.received(operation="status_stream")) == 1
+
+
+async def test_an_unknown_state_is_noticed_once(emulator_url: str, fal: Fal) -> None:
+    """A state that we don't know is logged when it is first seen, not at each look."""
+    pace = {"poll_first_seconds": 0.05, "poll_seconds_max": 0.05}
+    async with running_gateway(emulator_url=emulator_url, **pace) as gateway:
+        handle = await submitted(gateway, "emulator/cancellable")
+        fal.will("fail", operation="status_stream", kind="internal_server_error")
+        for word in ("PAUSED", "THAWING"):
+            fal.will("answer", operation="status", status=200, body=json.dumps({"status": word}), times=4)
+        call = gateway.stub.StreamStatus(v1.StreamStatusRequest(handle=handle), timeout=LONG)
+        await arrived(fal, "status", 9)
+        told = [(line["what"], line["value"]) for line in gateway.logged("fal.noticed")]
+        assert told == [("unknown_state", "PAUSED"), ("unknown_state", "THAWING")]
+        call.cancel()
 
 
 @pytest.mark.parametrize("streams", [True, False], ids=["status streams", "polls"])

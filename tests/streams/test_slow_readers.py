@@ -6,11 +6,13 @@ import time
 
 import grpc
 import pytest
-from tests.conftest import Fal, Running, running_gateway
+from tests.conftest import Fal, running_gateway
 from tests.failures import unpacked
+from tests.processes.channels import own_channel
 from tests.service.test_leaving import is_idle
 from tests.service.test_queue_calls import request
-from tests.service.test_stream_calls import stream, workflow
+from tests.service.test_run import arrived
+from tests.service.test_stream_calls import stream
 
 from falrpc import v1
 
@@ -22,17 +24,11 @@ def large_stream(events: int = 400) -> v1.StreamRequest:
     return stream("emulator/ticks", f'{{"events":{events},"seconds":0,"bytes":100000}}')
 
 
-def own_channel(gateway: Running) -> grpc.aio.Channel:
-    """A connection of its own: connections share what may be sent ahead among their streams."""
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 * 1024 * 1024)]
-    return grpc.aio.insecure_channel(gateway.address, options=options)
-
-
 async def test_a_reader_who_stops(emulator_url: str, fal: Fal) -> None:
     """Past FALRPC_STALL_SECONDS the stream ends: the connection to fal is closed, the log says why."""
     async with (
         running_gateway(emulator_url=emulator_url, stall_seconds=0.5) as gateway,
-        own_channel(gateway) as channel,
+        own_channel(gateway.address) as channel,
     ):
         call = v1.FalServiceStub(channel).Stream(large_stream(), timeout=LONG)
         first = await call.read()
@@ -54,7 +50,7 @@ async def test_a_reader_who_is_slow(emulator_url: str, fal: Fal) -> None:
     """As long as a message is taken now and then, the stream goes on and everything arrives in order."""
     async with (
         running_gateway(emulator_url=emulator_url, stall_seconds=2) as gateway,
-        own_channel(gateway) as channel,
+        own_channel(gateway.address) as channel,
     ):
         call = v1.FalServiceStub(channel).Stream(large_stream(events=300), timeout=LONG)
         await call.read()
@@ -69,7 +65,10 @@ async def test_a_reader_who_is_slow(emulator_url: str, fal: Fal) -> None:
 
 async def test_followers_of_one_request(emulator_url: str, fal: Fal) -> None:
     """A follower who does not read keeps nobody from seeing the end of the request they share."""
-    async with running_gateway(emulator_url=emulator_url) as gateway, own_channel(gateway) as channel:
+    async with (
+        running_gateway(emulator_url=emulator_url) as gateway,
+        own_channel(gateway.address) as channel,
+    ):
         handle = (await gateway.stub.Submit(request("emulator/logs", '{"count":2000}'))).handle
         asked = v1.StreamStatusRequest(handle=handle, include_logs=True)
         lazy = v1.FalServiceStub(channel).StreamStatus(asked, timeout=LONG)
@@ -83,20 +82,39 @@ async def test_followers_of_one_request(emulator_url: str, fal: Fal) -> None:
         lazy.cancel()
 
 
-async def test_a_slow_reader_of_a_workflow(emulator_url: str, fal: Fal) -> None:
-    """Events of a workflow are never dropped: reading from fal pauses while the caller does."""
-    events = ",".join(
-        f'{{"type":"completion","node_id":"n{n}","app_id":"a/b","output":{{"n":{n},"pad":"{"x" * 50_000}"}}}}'
-        for n in range(200)
-    )
-    asked = workflow(
-        "workflows/emulator/replay", f'{{"events":[{events},{{"type":"output","output":{{}}}}]}}'
-    )
-    async with running_gateway(emulator_url=emulator_url) as gateway, own_channel(gateway) as channel:
-        call = v1.FalServiceStub(channel).StreamWorkflow(asked, timeout=LONG)
-        numbers = []
-        while (message := await call.read()) is not grpc.aio.EOF:
-            if message.HasField("completion"):
-                numbers.append(json.loads(message.completion.output.json)["n"])
-                await asyncio.sleep(0.005)
-        assert numbers == list(range(200))
+async def test_what_waits_for_a_follower_is_bounded(emulator_url: str, fal: Fal) -> None:
+    """A follower who does not read is told the newest log entries later, how many were dropped, and the end."""
+    count, text = 3_000, "x" * 2_000
+    async with (
+        running_gateway(emulator_url=emulator_url) as gateway,
+        own_channel(gateway.address, **{"http2.bdp_probe": 0}) as channel,  # else grpc itself buffers 4 MB
+    ):
+        events = [
+            {"status": "IN_PROGRESS", "logs": [{"timestamp": f"{n:06}", "message": text}]}
+            for n in range(count)
+        ]
+        events.append({"status": "COMPLETED", "logs": []})
+        fal.will(
+            "answer",
+            operation="status_stream",
+            status=200,
+            headers={"content-type": "text/event-stream"},
+            body="".join(f"data: {json.dumps(event)}\n\n" for event in events),
+        )
+        handle = (await gateway.stub.Submit(request("emulator/echo"))).handle
+        asked = v1.StreamStatusRequest(handle=handle, include_logs=True)
+        lazy = v1.FalServiceStub(channel).StreamStatus(asked, timeout=LONG)
+        await arrived(fal, "status_stream")
+        other = [message async for message in gateway.stub.StreamStatus(asked, timeout=LONG)]
+        assert other[-1].status.state == v1.RequestState.REQUEST_STATE_COMPLETED
+        messages = [message async for message in lazy]
+    assert messages[0].HasField("status")
+    assert messages[-1].status.state == v1.RequestState.REQUEST_STATE_COMPLETED
+    at = 0
+    for batch in (message.logs for message in messages if message.HasField("logs")):
+        at += batch.dropped
+        numbers = [int(entry.timestamp) for entry in batch.entries]
+        assert numbers == list(range(at, at + len(numbers)))
+        at += len(numbers)
+    assert at == count
+    assert sum(message.ByteSize() for message in messages) < 1024 * 1024  # of 6 MB

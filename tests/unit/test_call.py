@@ -68,3 +68,22 @@ async def test_a_heartbeat_that_is_not_read() -> None:
     async with asyncio.timeout(5):
         await asyncio.wait({task})
     assert task.cancelled()
+
+
+class Slow:
+    """grpc's side of a call whose caller takes a while for each message, heartbeats too."""
+
+    async def write(self, _: Any) -> None:
+        await asyncio.sleep(0.5)
+
+
+async def test_the_wait_for_another_message_is_no_stall() -> None:
+    """The limit is for one message: one that waits for a heartbeat before it has its own time."""
+    context: Any = Slow()
+    call = Call("Stream", context, make_logger("info", io.StringIO()), stall_seconds=0.8)
+    async with call.streaming():
+        call.start_heartbeats(0.01, b"")
+        for _ in range(4):
+            await asyncio.sleep(0.05)  # a heartbeat is on its way by then
+            await call.send(b"")
+    assert call.messages >= 8

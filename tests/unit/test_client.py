@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from falrpc_server.fal_http import uploads, wire
+from falrpc_server.fal_http import results, uploads, wire
 from falrpc_server.fal_http.client import FalClient
 from falrpc_server.fal_http.error_bodies import Failure, FalError, UploadMismatch
 from falrpc_server.fal_http.exchange import Exchanges
@@ -55,15 +55,18 @@ async def fal(*answers: bytes) -> AsyncIterator[tuple[FalClient, list[bytes]]]:
 
 
 @pytest.mark.parametrize("state", ["IN_QUEUE", "IN_PROGRESS"])
-async def test_a_202_is_no_result(state: str) -> None:
+async def test_a_202_is_no_result(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
     """§16.1 row 16: a result that is answered 202 with a status is not completed; it is no output."""
     answer = response("202 Accepted", b'{"status":"%s"}' % state.encode(), Content_Type="application/json")
     async with fal(answer) as (client, _):
         with pytest.raises(FalError) as caught:
             await client.result(REF, Scope())
     assert caught.value.failure is Failure.NOT_COMPLETED
-    async with fal(answer) as (client, _):
+    monkeypatch.setattr(results, "PAUSES_SECONDS", (0.01,))
+    async with fal(answer, answer) as (client, _):
         assert await client.outcome(REF, Scope()) is RequestOutcome.UNKNOWN
+    async with fal(answer, response("200 OK", b"{}")) as (client, _):
+        assert await client.outcome(REF, Scope()) is RequestOutcome.SUCCEEDED
 
 
 async def test_an_answer_without_content_is_an_output() -> None:

@@ -1,13 +1,22 @@
 """Server-sent events from bytes (docs/fal-http-api.md §8.4, docs/decisions/0002)."""
 
+import asyncio
+import contextlib
 import itertools
+import tracemalloc
 from collections.abc import AsyncGenerator, Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from falrpc_server.fal_http.events import BadEventStream, Event, EventReader, EventTooLarge, read_events
+from falrpc_server.fal_http.event_stream import SLICE_BYTES, read_events
+from falrpc_server.fal_http.events import (
+    BadEventStream,
+    Event,
+    EventReader,
+    EventTooLarge,
+)
 
 JSON = '{"a":1}'
 
@@ -54,6 +63,7 @@ def test_reads_what_the_standard_says(wire: bytes, data: list[str]) -> None:
 def test_a_bom_counts_only_at_the_start() -> None:
     """A BOM before a later line is no BOM, so its field is unknown and ignored."""
     assert read(b"data: 1\n\n\xef\xbb\xbfdata: 2\n\n") == [Event("1")]
+    assert read(b"\n\xef\xbb\xbfdata: 1\n\n") == []
 
 
 @pytest.mark.parametrize(
@@ -67,11 +77,44 @@ def test_a_bom_counts_only_at_the_start() -> None:
         pytest.param(b"data: 1\n\n: comm", [Event("1")], id="cut-comment"),
         pytest.param(b"data: 1\n\nevent: x\n", [Event("1")], id="cut-without-data"),
         pytest.param(b"data: 1\n\nda", [Event("1")], id="cut-in-field-name"),
+        pytest.param(b"data: 1\n\xc3", [Event("1", is_finished=False)], id="cut-in-a-line's-first-character"),
     ],
 )
 def test_a_cut_last_event_is_delivered_and_marked(wire: bytes, events: list[Event]) -> None:
     """An event whose blank line never came is not lost, and says that it is not finished."""
     assert read(wire) == events
+
+
+@pytest.mark.parametrize(
+    ("wire", "events"),
+    [
+        pytest.param(b"data: 1\n", [Event("1", is_finished=False)], id="no-blank-line"),
+        pytest.param(b"data: 1\r", [Event("1", is_finished=False)], id="half-crlf"),
+        pytest.param(b"data: 1", [], id="half-line"),
+        pytest.param(b"data: 1\ndata: 2", [Event("1", is_finished=False)], id="line-and-half"),
+        pytest.param(b"data: 1\n\n", [Event("1")], id="whole"),
+    ],
+)
+async def test_a_broken_stream_loses_only_its_half_line(wire: bytes, events: list[Event]) -> None:
+    """When the connection breaks, the lines that came whole are an event, and then the break is raised."""
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        yield wire
+        raise ConnectionResetError("broken")
+
+    got = []
+    with pytest.raises(ConnectionResetError, match="broken"):
+        async for event in read_events(pieces(), 1_000):
+            got.append(event)  # a comprehension would lose them
+    assert got == events
+
+
+@pytest.mark.parametrize(
+    "line", [b": caf\xe9", b"event: \xe9", b"id: \xe9", b"retry: \xe9", b"\xe9: 1", b"\xe9"]
+)
+def test_only_data_is_read_as_text(line: bytes) -> None:
+    """Invalid UTF-8 in a comment or in a field that is ignored anyway harms nothing."""
+    assert read(line + b"\ndata: 1\n" + line + b"\n\n") == [Event("1")]
 
 
 def test_invalid_utf_8_is_refused() -> None:
@@ -107,6 +150,33 @@ def test_an_event_has_a_size_limit(wire: bytes, limit: int, fits: bool) -> None:
         else:
             with pytest.raises(EventTooLarge, match="more than"):
                 read(*pieces, limit=limit)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param([b"ab"] * 500_000, id="line-in-tiny-pieces"),
+        pytest.param([b"data:ab\n" * 1_000] * 125, id="tiny-lines"),
+    ],
+)
+def test_the_limit_bounds_memory(pieces: list[bytes]) -> None:
+    """An event takes no more memory than a few times the limit, in however many parts it comes."""
+    reader = EventReader(1_000_000)
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(EventTooLarge):
+            for piece in pieces:
+                assert list(reader.feed(piece)) == []
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2_000_000
+
+
+def test_very_many_events_in_one_piece() -> None:
+    """100,000 events that come at once are all read, in order."""
+    wire = b"".join(b"data: %d\n\n" % n for n in range(100_000))
+    assert [event.data for event in read(wire)] == [str(n) for n in range(100_000)]
 
 
 LINES = st.sampled_from(
@@ -169,6 +239,35 @@ async def test_the_stream_of_bytes_is_closed() -> None:
     assert await anext(events) == Event("1")
     await events.aclose()
     assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("line", "slices"),
+    [
+        pytest.param(b"\n", 8, id="blank-lines"),
+        pytest.param(b": beat\n", 8, id="comments"),
+        pytest.param(b"event: x\n\n", 8, id="events-without-data"),
+        pytest.param(b"data: x", 8, id="a-long-line"),
+        pytest.param(b"\n", 1, id="one-slice"),
+    ],
+)
+async def test_others_have_their_turn(line: bytes, slices: int) -> None:
+    """A large piece of which no event comes is read in slices, between which others run; a small one at once."""
+    wire = (line * SLICE_BYTES * slices)[: SLICE_BYTES * slices]
+    turns = []
+
+    async def other() -> None:
+        while True:
+            turns.append(True)
+            await asyncio.sleep(0)
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        yield wire
+
+    task = asyncio.create_task(other())
+    assert [event async for event in read_events(pieces(), 1_000_000) if event.is_finished] == []
+    assert len(turns) == slices - 1
+    task.cancel()
 
 
 async def test_unfinished_events_come_last() -> None:

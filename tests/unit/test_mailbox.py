@@ -68,57 +68,119 @@ async def test_states_are_merged() -> None:
 
 
 async def test_dropped_entries_are_counted() -> None:
-    """When too many entries wait, the newest are left, and how many were dropped is told."""
+    """When too many entries wait behind the first ones, the newest are left, and how many were dropped is told."""
     mailbox = Mailbox(logs=True, entries_max=4)
-    for number in range(1, 6):
+    for number in range(1, 7):
         mailbox.put_logs(lines(number))
-    assert await read(mailbox) == [LogBatch(lines(4, 5), dropped=3)]
+    assert await read(mailbox) == [LogBatch(lines(1)), LogBatch(lines(5, 6), dropped=3)]
 
 
-async def test_large_entries() -> None:
+@pytest.mark.parametrize("letters", ["abcd", "äöüß"], ids=["ASCII", "two bytes each"])
+async def test_large_entries(letters: str) -> None:
     """The bytes that wait are bounded, whatever their number; the newest entry is left when it has room."""
     mailbox = Mailbox(logs=True, bytes_max=1_000)
-    for text in ("a", "b", "c"):
-        mailbox.put_logs((LogLine(message=text * 390),))
-    [batch] = await read(mailbox)
-    assert batch == LogBatch((LogLine(message="c" * 390),), dropped=2)
+    entries = [LogLine(message=letter * (390 // len(letter.encode()))) for letter in letters]
+    for entry in entries:
+        mailbox.put_logs((entry,))
+    assert await read(mailbox) == [LogBatch((entries[0],)), LogBatch((entries[3],), dropped=2)]
+
+
+async def test_many_small_batches_lose_nothing() -> None:
+    """Entries that have room are all kept, however many batches they came in."""
+    mailbox = Mailbox(logs=True, items_max=2, entries_max=10)
+    for number in range(9):
+        mailbox.put_logs(lines(number))
+    read_lines = [
+        entry for item in await read(mailbox) if isinstance(item, LogBatch) for entry in item.entries
+    ]
+    assert tuple(read_lines) == lines(*range(9))
+
+
+async def test_one_batch_may_be_larger_than_the_room() -> None:
+    """A batch that nothing waits before is never cut: it is read in pieces, and what follows comes after it."""
+    mailbox = Mailbox(logs=True, items_max=3, entries_max=4, bytes_max=1_000)
+    mailbox.put_status(waiting(1))
+    mailbox.put_logs(lines(*range(10)), dropped=7)
+    for position in (9, 8, 7, 6):
+        mailbox.put_status(waiting(position))
+    assert await read(mailbox) == [
+        waiting(1),
+        LogBatch(lines(0, 1, 2, 3), dropped=7),
+        LogBatch(lines(4, 5, 6, 7)),
+        LogBatch(lines(8, 9)),
+        waiting(6),
+    ]
+
+
+async def test_pieces_are_bounded_in_bytes() -> None:
+    """No piece has more bytes than there is room for, but for one entry that alone has."""
+    mailbox = Mailbox(logs=True, bytes_max=1_000)
+    entries = tuple(LogLine(message=text) for text in ("a" * 800, "b" * 100, "c" * 2_000, "d" * 300))
+    mailbox.put_logs(entries)
+    assert await read(mailbox) == [LogBatch((entry,)) for entry in entries]
+
+
+async def test_a_reader_who_lags_has_room_again() -> None:
+    """What was read frees its room: a reader who reads now and then loses nothing."""
+    mailbox = Mailbox(logs=True, entries_max=4)
+    mailbox.put_logs(lines(0))
+    items = mailbox.items()
+    for number in range(1, 50):
+        mailbox.put_logs(lines(number))
+        assert await anext(items) == LogBatch(lines(number - 1))
+    mailbox.close()
+    assert [item async for item in items] == [LogBatch(lines(49))]
+
+
+async def test_the_state_stays_in_front() -> None:
+    """A state that leads is not put behind the entries that follow it; of the states before it none is left."""
+    mailbox = Mailbox(logs=True, items_max=3, entries_max=4)
+    for position in (5, 4, 3, 2):
+        mailbox.put_status(waiting(position))
+    for number in range(20):
+        mailbox.put_logs(lines(number))
+    first, *rest = await read(mailbox)
+    assert first == waiting(2)
+    assert all(isinstance(item, LogBatch) for item in rest)
 
 
 @pytest.mark.parametrize("error", [None, ValueError("x")])
 async def test_the_end_comes_after_the_rest(error: Exception | None) -> None:
-    """What was put before the end is read first; then the reader ends, or fails."""
+    """What was put before the end is read first; then the reader ends, and is told of the failure, if any."""
     mailbox = Mailbox(logs=False)
     mailbox.put_status(waiting(1))
     mailbox.close(error)
-    found = []
-
-    async def reader() -> None:
-        async for item in mailbox.items():
-            found.append(item)
-
-    if error:
-        with pytest.raises(ValueError, match="x"):
-            await reader()
-    else:
-        await reader()
-    assert found == [waiting(1)]
+    assert [item async for item in mailbox.items()] == [waiting(1)]
+    assert mailbox.error is error
 
 
-@given(st.lists(st.integers(0, 3), max_size=200), st.integers(1, 5), st.integers(1, 20))
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=200),
+    st.integers(1, 5),
+    st.integers(1, 20),
+)
 async def test_nothing_is_lost_without_being_counted(
-    batches: list[int], items_max: int, entries_max: int
+    batches: list[tuple[int, bool]], items_max: int, entries_max: int
 ) -> None:
     """Entries that are read and entries that are counted as dropped are all that there were, in order."""
     mailbox = Mailbox(logs=True, items_max=items_max, entries_max=entries_max)
+    items = mailbox.items()
+    found: list[QueueStatus | LogBatch] = []
     number = 0
-    for size in batches:
+    for size, is_read_then in batches:
         mailbox.put_logs(lines(*range(number, number + size)))
         number += size
-    read_lines: list[LogLine] = []
-    dropped = 0
-    for item in await read(mailbox):
+        assert mailbox._entries <= entries_max
+        assert len(mailbox._behind) <= items_max
+        if is_read_then and mailbox._first:
+            found.append(await anext(items))
+    mailbox.close()
+    found += [item async for item in items]
+    at = 0
+    for item in found:
         assert isinstance(item, LogBatch)
-        assert not read_lines or item.dropped == 0
-        dropped += item.dropped
-        read_lines += item.entries
-    assert tuple(read_lines) == lines(*range(dropped, number))
+        assert len(item.entries) <= entries_max
+        at += item.dropped
+        assert item.entries == lines(*range(at, at + len(item.entries)))
+        at += len(item.entries)
+    assert at == number

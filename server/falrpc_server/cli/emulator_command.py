@@ -55,6 +55,7 @@ def emulator(
 ) -> None:
     """Run an HTTP server that behaves like fal.ai, for trials and tests without a key."""
     from falrpc_server import emulator as fal
+    from falrpc_server import garbage
 
     if show:
         _print_catalogue(fal.catalogue())
@@ -68,6 +69,7 @@ def emulator(
         if urls.https:
             print(f"To trust its certificate: {urls.http}/_emulator/ca.pem", flush=True)
 
+    garbage.look_rarely()
     fal.serve(
         fal.Listening(host, port, tls_port),
         fal.Options(speed, seed, keepalive_seconds, key, gcs_uploads, drop_private_webhooks),

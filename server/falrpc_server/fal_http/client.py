@@ -31,10 +31,12 @@ from falrpc_server.fal_http.models import (
     Submitted,
     Upload,
 )
+from falrpc_server.fal_http.results import outcome_when_there, when_there
 
-__all__ = ["Bounds", "FalClient", "ModelStream", "outcome_of"]
+__all__ = ["UNKNOWN_STATE", "Bounds", "FalClient", "ModelStream"]
 
 ENVELOPE_BYTES_MAX = 8 * 1024 * 1024
+UNKNOWN_STATE = "unknown_state"
 
 _T = TypeVar("_T")
 
@@ -53,7 +55,7 @@ class Bounds:
     output_bytes_max: int = 63 * 1024 * 1024
     read_idle_seconds: float = 60.0
     exchange_seconds_max: float = 120.0
-    stream_idle_seconds: float = 600.0
+    stream_idle_seconds: float = 1_800.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -65,12 +67,14 @@ class ModelStream:
         payload: The whole answer, when it is no event stream; then there are no events.
         events: The events as they come. Raises FalError.
         is_framed: Whether the end of the body proves that it is complete.
+        scope: What the caller's call lends to it.
     """
 
     call: CallInfo
     payload: Payload | None
     events: AsyncGenerator[Event]
     is_framed: bool = True
+    scope: Scope = dataclasses.field(default_factory=Scope)
 
 
 class FalClient:
@@ -112,11 +116,13 @@ class FalClient:
             call = answers.call_info(answer.headers)
             if "text/event-stream" in answer.headers.get("content-type", "").lower():
                 events = answer.events(self._bounds.output_bytes_max)
-                yield ModelStream(call, None, events, answers.is_framed(answer.status, answer.headers))
+                is_framed = answers.is_framed(answer.status, answer.headers)
+                yield ModelStream(call, None, events, is_framed, scope)
             else:
                 whole = await answer.body(self._bounds.output_bytes_max)
                 payload = _output(Answer(answer.status, answer.headers, whole), about)
-                yield ModelStream(call, payload, _no_events())
+                is_nothing = not payload.data and not payload.content_type
+                yield ModelStream(call, None if is_nothing else payload, _no_events())
 
     async def submit(
         self, endpoint: EndpointId, body: bytes, options: CallOptions, queue: QueueOptions, scope: Scope
@@ -188,15 +194,21 @@ class FalClient:
         except FalError:
             return False
 
+    async def completed_result(self, ref: RequestRef, scope: Scope) -> Payload:
+        """result() of a request that fal has called COMPLETED."""
+        return await when_there(lambda: self.result(ref, scope, is_completed=True))
+
     async def outcome(self, ref: RequestRef, scope: Scope) -> RequestOutcome:
-        """Reads how a completed request ended from the head of its result. UNKNOWN if it can't."""
+        """Reads how a completed request ended from the head of its result. UNKNOWN if it can't soon."""
         about = About(Operation.RESULT, ref.endpoint.full, ref.request_id)
         request, idle = wire.result(self._hosts, ref), self._bounds.read_idle_seconds
-        try:
+
+        async def read() -> None:
             async with self._exchanges.open(request, about, scope, idle_seconds=idle) as answer:
-                return RequestOutcome.UNKNOWN if answer.status == 202 else RequestOutcome.SUCCEEDED
-        except FalError as error:
-            return outcome_of(error)
+                if answer.status == 202:
+                    raise about.failed(Failure.NOT_COMPLETED, "HTTP 202", 202)
+
+        return await outcome_when_there(read)
 
     async def cancel(self, ref: RequestRef, scope: Scope) -> CancelOutcome:
         """Asks fal to drop a queue request (§7.7)."""
@@ -250,13 +262,6 @@ class FalClient:
         )
 
 
-def outcome_of(error: FalError) -> RequestOutcome:
-    """How a request ended, from the error that its result was."""
-    if not error.is_stored:
-        return RequestOutcome.UNKNOWN
-    return RequestOutcome.CANCELLED if error.http_status == 499 else RequestOutcome.FAILED
-
-
 def _with_start_timeout(options: CallOptions, scope: Scope) -> CallOptions:
     """Gives fal the call's own deadline, so that it does not start work that nobody waits for."""
     if options.start_timeout_seconds is not None or not scope.start_timeout_derived or scope.deadline is None:
@@ -281,7 +286,7 @@ def _output(answer: Answer, about: About) -> Payload:
 
 def _noticed(status: QueueStatus, scope: Scope) -> QueueStatus:
     if status.state is QueueState.UNKNOWN:
-        scope.noticed("unknown_state", status.state_word)
+        scope.noticed(UNKNOWN_STATE, status.state_word)
     return status
 
 

@@ -15,7 +15,16 @@ from urllib.parse import urlsplit
 
 from falrpc_server.fal_http.models import Operation
 
-__all__ = ["DetailItem", "ErrorAnswer", "Failure", "FalError", "UploadMismatch", "clean_text", "read"]
+__all__ = [
+    "DetailItem",
+    "ErrorAnswer",
+    "Failure",
+    "FalError",
+    "UploadMismatch",
+    "clean_text",
+    "read",
+    "text_of",
+]
 
 TEXT_CHARACTERS_MAX = 2_000
 ITEMS_MAX = 500
@@ -132,7 +141,6 @@ class FalError(Exception):
         is_stored: Whether the answer is the outcome of a finished request, not of this exchange.
         endpoint_id, request_id: What it was about, where known.
         node_id, app_id: The workflow's step, where one failed.
-        finished_nodes: The steps that had finished before.
         http_status: Status of the answer where it was not an error answer, 0 when there was none.
         hit_queue_limit: Whether the answer refuses a submission that named a longest queue.
         retry_after_seconds: When to try again, as fal or a limit of our own has it; None for no idea.
@@ -165,7 +173,6 @@ class FalError(Exception):
         self.endpoint_id = endpoint_id
         self.request_id = request_id
         self.node_id = node_id
-        self.finished_nodes: tuple[str, ...] = ()
         self.app_id = app_id
         self.http_status = answer.http_status if answer else http_status
         self.hit_queue_limit = hit_queue_limit
@@ -211,6 +218,13 @@ def read(status: int, headers: Mapping[str, str], body: bytes) -> ErrorAnswer:
         location_host=_host(headers.get("location", "")),
         is_json=document is not None,
     )
+
+
+def text_of(error_json: bytes) -> str:
+    """What an error says that came in an event: one of §12.4's shapes, or a bare text."""
+    document = _document(error_json)
+    fields = document if isinstance(document, dict) else {"detail": document}
+    return _sentence(fields, fields.get("detail"))
 
 
 def _document(body: bytes) -> Any:

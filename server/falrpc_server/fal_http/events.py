@@ -9,14 +9,15 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-str
 """
 
 import re
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 # The decoder works on lines; httpx-sse's public interface wants an httpx response to read itself.
 from httpx_sse._decoders import SSEDecoder
 
-__all__ = ["BadEventStream", "Event", "EventReader", "EventTooLarge", "read_events"]
+__all__ = ["BadEventStream", "Event", "EventReader", "EventTooLarge"]
+
+LINE_COST_BYTES = 64  # what keeping a line takes, however short it is
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -49,7 +50,7 @@ class EventReader:
     def __init__(self, event_bytes_max: int) -> None:
         self._event_bytes_max = event_bytes_max
         self._decoder = SSEDecoder()
-        self._line_parts: list[bytes] = []
+        self._unfinished_line = bytearray()
         self._event_bytes = 0
         self._has_data = False
         self._is_first_line = True
@@ -62,46 +63,57 @@ class EventReader:
             start = 1 if piece.startswith(b"\n") else 0
             self._ended_in_return = False
         for end in _LINE_END.finditer(piece, start):
-            event = self._line(piece[start : end.start()])
+            line = piece[start : end.start()]
             start = end.end()
-            if event is not None:
-                yield event
+            self._count(len(line) + 1)
+            if self._unfinished_line:
+                self._unfinished_line += line
+                line = bytes(self._unfinished_line)
+                self._unfinished_line = bytearray()
+            if line:
+                self._read(line)
+            else:
+                self._is_first_line = False
+                self._event_bytes = 0
+                if self._has_data:
+                    yield self._event(is_finished=True)
         if start < len(piece):
-            self._line_parts.append(piece[start:])
             self._count(len(piece) - start)
+            self._unfinished_line += piece[start:]
         elif piece.endswith(b"\r"):
             self._ended_in_return = True
 
-    def finish(self) -> Iterator[Event]:
-        """Yields the event that the end of the stream cut short, if there is one."""
-        if self._line_parts:
-            self._line_parts = [_without_cut_character(b"".join(self._line_parts))]
-            self._line(b"")
-        if self._has_data:
-            event = self._line(b"")
-            if event is not None:
-                yield Event(event.data, is_finished=False)
+    def finish(self, *, is_cut: bool = False) -> Iterator[Event]:
+        """Yields the event that the end of the stream left unfinished, if there is one.
 
-    def _line(self, last_part: bytes) -> Event | None:
-        self._count(len(last_part) + 1)
-        self._line_parts.append(last_part)
-        raw = b"".join(self._line_parts)
-        self._line_parts.clear()
+        An unfinished line belongs to it, but not where the stream was cut: there it proves nothing.
+        """
+        line = b"" if is_cut else _without_cut_character(bytes(self._unfinished_line))
+        if line:
+            self._read(line)
+        if self._has_data:
+            yield self._event(is_finished=False)
+
+    def _read(self, line: bytes) -> None:
+        """Reads a line that is not blank. Only `data` counts: nothing here resumes a stream."""
         if self._is_first_line:
-            raw = raw.removeprefix(_BOM)
+            line = line.removeprefix(_BOM)
             self._is_first_line = False
-        if raw.startswith((b"id", b"retry")):
-            return None  # nothing here resumes a stream; kept ids make the decoder repeat empty events
+        if line[:5] not in (b"data", b"data:"):
+            return
+        if self._has_data:
+            self._count(LINE_COST_BYTES)
         try:
-            line = raw.decode()
+            self._decoder.decode(line.decode())
         except UnicodeDecodeError as error:
             raise BadEventStream(f"invalid UTF-8: {error.reason}") from error
-        event = self._decoder.decode(line)
-        if line:
-            self._has_data = self._has_data or line.partition(":")[0] == "data"
-            return None
-        has_data, self._has_data, self._event_bytes = self._has_data, False, 0
-        return Event(event.data) if event is not None and has_data else None
+        self._has_data = True
+
+    def _event(self, *, is_finished: bool) -> Event:
+        """The event of the lines so far."""
+        self._has_data = False
+        event = self._decoder.decode("")
+        return Event(event.data if event else "", is_finished)
 
     def _count(self, more: int) -> None:
         self._event_bytes += more
@@ -118,17 +130,3 @@ def _without_cut_character(line: bytes) -> bytes:
         if line[-length] < 0x80:
             break
     return line
-
-
-async def read_events(pieces: AsyncGenerator[bytes], event_bytes_max: int) -> AsyncGenerator[Event]:
-    """Yields the events of a stream of bytes as they come, and closes it.
-
-    Raises BadEventStream, EventTooLarge.
-    """
-    reader = EventReader(event_bytes_max)
-    async with aclosing(pieces):
-        async for piece in pieces:
-            for event in reader.feed(piece):
-                yield event
-    for event in reader.finish():
-        yield event

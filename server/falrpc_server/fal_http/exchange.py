@@ -218,10 +218,12 @@ class Exchanges:
             refusal = await read_refusal(response, about, self._secrets)
         finally:
             await response.aclose()
-        if refusal.answer and refusal.answer.is_from_edge:
-            self._hosts.failed(host, progress, scope)
-        else:
+        if not (refusal.answer and refusal.answer.is_from_edge):
             self._hosts.succeeded(host, scope)
+        elif (
+            about.operation is not Operation.STATUS_STREAM
+        ):  # the poll that follows tells whether it is the host
+            self._hosts.failed(host, progress, scope)
         if retry.was_refused(refusal):
             scope.paid_bytes_may_have_left = False  # they did, and nothing came of them
         raise refusal

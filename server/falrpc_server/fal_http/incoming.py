@@ -15,7 +15,8 @@ import httpx
 from falrpc_server.fal_http import error_bodies
 from falrpc_server.fal_http.encodings import BadEncoding, inflate, is_plain
 from falrpc_server.fal_http.error_bodies import Failure, FalError
-from falrpc_server.fal_http.events import BadEventStream, Event, EventTooLarge, read_events
+from falrpc_server.fal_http.event_stream import read_events
+from falrpc_server.fal_http.events import BadEventStream, Event, EventTooLarge
 from falrpc_server.fal_http.models import Operation
 from falrpc_server.fal_http.retry import CONCURRENCY
 
@@ -93,13 +94,13 @@ class OpenAnswer:
         return self._decoded(b"".join(read), bytes_max)
 
     async def events(self, event_bytes_max: int) -> AsyncGenerator[Event]:
-        """Yields the body's events as they come, without empty ones. Raises FalError."""
+        """Yields the body's events as they come, without blank ones. Raises FalError."""
         if not is_plain(self._encoding):
             raise self._about.failed(Failure.MALFORMED, "an encoding nobody asked for", self.status)
         try:
             async with aclosing(read_events(_pieces(self._response), event_bytes_max)) as events:
                 async for event in events:
-                    if event.data:
+                    if event.data and not event.data.isspace():
                         yield event
         except httpx.TransportError as error:
             raise self._about.failed(Failure.STREAM_TRUNCATED, str(error), self.status) from error

@@ -208,7 +208,8 @@ class LogLine:
     @property
     def size(self) -> int:
         """About how many bytes it takes."""
-        return 100 + len(self.timestamp) + len(self.level) + len(self.source) + len(self.message)
+        text = self.timestamp + self.level + self.source + self.message
+        return 100 + (len(text) if text.isascii() else len(text.encode(errors="surrogatepass")))
 
 
 LogLines = tuple[LogLine, ...]
@@ -216,7 +217,7 @@ LogLines = tuple[LogLine, ...]
 
 @dataclass(frozen=True, slots=True)
 class LogBatch:
-    """New entries of a request's log, and how many before them were dropped for a slow reader."""
+    """New entries of a request's log, and how many before them there are no more."""
 
     entries: LogLines
     dropped: int = 0
@@ -272,6 +273,7 @@ class Scope:
         attempts: How many requests were handed to the transport; counted here, read by the log.
         committed: Whether commit was called.
         paid_bytes_may_have_left: Whether any byte of a paid request may have reached fal.
+        finished_nodes: The steps of a workflow that have finished, as many as a status has room for.
     """
 
     deadline: float | None = None
@@ -283,3 +285,4 @@ class Scope:
     attempts: int = 0
     committed: bool = False
     paid_bytes_may_have_left: bool = False
+    finished_nodes: list[str] = field(default_factory=list)

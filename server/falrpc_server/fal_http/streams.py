@@ -11,12 +11,12 @@ from typing import TypeVar
 from falrpc_server.fal_http import error_bodies
 from falrpc_server.fal_http.client import ModelStream
 from falrpc_server.fal_http.error_bodies import Failure, FalError
-from falrpc_server.fal_http.events import Event
 from falrpc_server.fal_http.model_events import (
     BadEvent,
     ModelEvent,
     StepCompleted,
     StepError,
+    UnknownEvent,
     WorkflowEvent,
     WorkflowFinished,
     read_model_event,
@@ -28,7 +28,7 @@ __all__ = ["model_events", "workflow_events"]
 
 _T = TypeVar("_T")
 
-HTTP_STATUS_UNSAID = 500  # of a step's error that does not give one (§9)
+FINISHED_NODES_MAX = 100  # more have no room in a status
 
 
 async def model_events(stream: ModelStream, endpoint: EndpointId) -> AsyncGenerator[str]:
@@ -38,64 +38,100 @@ async def model_events(stream: ModelStream, endpoint: EndpointId) -> AsyncGenera
     (`partial`), or when it says that the model failed (`error`).
     """
     last: ModelEvent | None = None
-    async with aclosing(stream.events) as events:
-        async for event in events:
-            last = _read(read_model_event, event, stream, endpoint)
-            yield event.data
-    if last is not None and last.error_text:
+    failure: FalError | None = None
+    try:
+        async with aclosing(_read_events(stream, endpoint, read_model_event)) as events:
+            async for data, event in events:
+                last = event
+                yield data
+    except FalError as error:
+        failure = error
+    else:
+        if last is None or last.is_partial:
+            failure = _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "no result")
+        elif not stream.is_framed and not last.is_final:
+            failure = _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "nothing proves that this was all")
+    if last is not None and last.error_text and _is_cut(failure):
         raise _failed(stream, endpoint, Failure.STREAM_ERROR, "the model's own error", last.error_text)
-    if last is None or last.is_partial:
-        raise _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "no result")
-    if not stream.is_framed and not last.is_final:
-        raise _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "nothing proves that this was all")
+    if failure:
+        raise failure
 
 
 async def workflow_events(stream: ModelStream, endpoint: EndpointId) -> AsyncGenerator[WorkflowEvent]:
     """Yields a workflow's events (§9). It must end with its output.
 
-    Raises FalError when it does not: with the step's own failure when one was reported, else because
-    the stream broke off. It names the nodes that had finished.
+    Raises FalError when it does not: with the failure of the first step that reported one, else because
+    the stream broke off. The nodes that have finished are noted in the stream's scope.
     """
     is_finished = False
     failed_step: StepError | None = None
-    finished_nodes: list[str] = []
+    failure: FalError | None = None
     try:
-        async with aclosing(stream.events) as events:
-            async for event in events:
-                value = _read(read_workflow_event, event, stream, endpoint)
-                is_finished = is_finished or isinstance(value, WorkflowFinished)
-                failed_step = value if isinstance(value, StepError) else failed_step
-                if isinstance(value, StepCompleted):
-                    finished_nodes.append(value.node_id)
-                yield value
+        async with aclosing(_read_events(stream, endpoint, read_workflow_event)) as events:
+            async for _, event in events:
+                match event:
+                    case WorkflowFinished():
+                        is_finished = True
+                    case StepError():
+                        failed_step = failed_step or event  # others may follow from the first
+                    case StepCompleted(node_id=node) | UnknownEvent(finished_node=node):
+                        _note_finished(node, stream.scope.finished_nodes)
+                yield event
     except FalError as error:
         failure = error
-    else:
-        failure = _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "no output")
     if is_finished:  # nothing follows the output (§9), so that a cut behind it takes nothing away
         return
-    if failed_step is not None:
-        failure = _step_failed(failed_step, stream, endpoint)
-    failure.finished_nodes = tuple(finished_nodes)
-    raise failure
+    if failed_step and _is_cut(failure):
+        raise _step_failed(failed_step, stream, endpoint)
+    raise failure or _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "no output")
 
 
-def _read(reader: Callable[[str], _T], event: Event, stream: ModelStream, endpoint: EndpointId) -> _T:
-    try:
-        return reader(event.data)
-    except BadEvent as error:
-        failure = Failure.MALFORMED if event.is_finished else Failure.STREAM_TRUNCATED
-        raise _failed(stream, endpoint, failure, str(error)) from error
+async def _read_events(
+    stream: ModelStream, endpoint: EndpointId, reader: Callable[[str], _T]
+) -> AsyncGenerator[tuple[str, _T]]:
+    """Yields the events' text and what it means. An unfinished one counts when it is whole JSON.
+
+    Raises FalError: the stream's own rather than for an unfinished event.
+    """
+    cut: BadEvent | None = None
+    is_finished = True
+    async with aclosing(stream.events) as events:
+        async for event in events:
+            is_finished = event.is_finished
+            try:
+                value = reader(event.data)
+            except BadEvent as error:
+                if is_finished:
+                    raise _failed(stream, endpoint, Failure.MALFORMED, str(error)) from error
+                cut = error
+            else:
+                yield event.data, value
+    if cut:
+        raise _failed(stream, endpoint, Failure.STREAM_TRUNCATED, str(cut)) from cut
+    if not is_finished:
+        stream.scope.noticed("unfinished_event", endpoint.full)
+
+
+def _is_cut(failure: FalError | None) -> bool:
+    """Whether no more is known than that something is missing, so that an error told before explains it."""
+    return failure is None or failure.failure is Failure.STREAM_TRUNCATED
+
+
+def _note_finished(node_id: str, finished_nodes: list[str]) -> None:
+    name = error_bodies.clean_text(node_id).replace(",", "?")  # a comma parts the names in a status
+    if name and name not in finished_nodes and len(finished_nodes) < FINISHED_NODES_MAX:
+        finished_nodes.append(name)
 
 
 def _step_failed(step: StepError, stream: ModelStream, endpoint: EndpointId) -> FalError:
-    answer = error_bodies.read(step.http_status or HTTP_STATUS_UNSAID, {}, step.body_json.encode())
+    answer = error_bodies.read(step.http_status, {}, step.body_json.encode())
     if not answer.text and not answer.items:
-        answer = dataclasses.replace(answer, text=error_bodies.clean_text(step.message))
+        text = error_bodies.clean_text(step.message) or error_bodies.text_of(step.body_json.encode())
+        answer = dataclasses.replace(answer, text=text)
     return FalError(
         Operation.STREAM,
         Failure.ANSWER,
-        f"a step: HTTP {step.http_status}",
+        f"a step: HTTP {step.http_status or 'status unsaid'}",
         answer=answer,
         is_stored=True,
         endpoint_id=endpoint.full,

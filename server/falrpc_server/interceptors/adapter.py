@@ -103,6 +103,7 @@ class Chain(grpc.aio.ServerInterceptor):
             return await proceed()
         finally:
             self._calls.remove(call)
+            call.release()
 
 
 def _decoded(deserialize: Callable[[bytes], Any], message: bytes) -> Any:

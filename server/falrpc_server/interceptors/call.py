@@ -95,7 +95,7 @@ class Call:
     async def send(self, message: Any) -> None:
         """Sends a message of a stream. Waits while the reader is slow; raises ReaderStalled in the end."""
         try:
-            async with asyncio.timeout(self._stall_seconds), self._sending:
+            async with self._sending, asyncio.timeout(self._stall_seconds):  # not of the message before
                 await self._write(message)
         except TimeoutError:
             raise ReaderStalled from None
@@ -119,6 +119,10 @@ class Call:
         if self._task and not self._task.done():
             self.is_drained = True
             self._task.cancel()
+
+    def release(self) -> None:
+        """Lets go of what refers back to the call, so that it goes at once, without a garbage collection."""
+        self.scope, self._heartbeats, self._task = Scope(), None, None
 
     async def _commit(self) -> None:
         """After initial metadata neither a client library nor a proxy repeats the call."""

@@ -36,6 +36,8 @@ def row_of(error: FalError) -> Row:
     for item in answer.items:
         if item.type in table.MODEL_ERRORS:
             return table.MODEL_ERRORS[item.type]
+    if not answer.http_status:  # a workflow's step that failed, and nothing says how
+        return table.FAILURES[Failure.STREAM_ERROR]
     return table.HTTP_STATUSES.get(answer.http_status, table.ANYTHING_ELSE)
 
 

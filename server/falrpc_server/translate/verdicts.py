@@ -226,7 +226,7 @@ def _sentence(error: FalError, answer: ErrorAnswer, violations: Sequence[FieldVi
         more = len(violations) + answer.items_left_out - 1
         first = violations[0]
         return f"{first.field}: {first.description}" + (f" (+{more} more)" if more else "")
-    return f"HTTP {answer.http_status} from fal"
+    return f"HTTP {answer.http_status} from fal" if answer.http_status else "a failure without a reason"
 
 
 def _fal_reason(error: FalError, answer: ErrorAnswer) -> str:
@@ -248,7 +248,6 @@ def _metadata(error: FalError, answer: ErrorAnswer, delivery: Delivery) -> dict[
         request_id=error.request_id or answer.request_id,
         http_status=str(error.http_status) if error.http_status else "",
         node_id=error.node_id,
-        finished_nodes=",".join(error.finished_nodes),
         app_id=error.app_id,
         error_types=names,
         needs_retry="" if answer.needs_retry is None else str(answer.needs_retry).lower(),
@@ -260,7 +259,11 @@ def _metadata(error: FalError, answer: ErrorAnswer, delivery: Delivery) -> dict[
 
 def present(**entries: str) -> dict[str, str]:
     """Entries of ErrorInfo's metadata: those that are not empty, cut."""
-    return {name: cut_bytes(printable(value), METADATA_BYTES_MAX) for name, value in entries.items() if value}
+    return {
+        name: cut_bytes(printable(value[: METADATA_BYTES_MAX + 1]), METADATA_BYTES_MAX)
+        for name, value in entries.items()
+        if value
+    }
 
 
 def _retry_seconds(error: FalError, row: Row, code: int, answer: ErrorAnswer) -> float | None:

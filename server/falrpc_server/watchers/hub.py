@@ -7,12 +7,12 @@ knows fal's client and its values, and nothing of gRPC.
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from aiolimiter import AsyncLimiter
-
 from falrpc_server.background import BackgroundTasks
-from falrpc_server.fal_http.client import FalClient
+from falrpc_server.fal_http.client import UNKNOWN_STATE, FalClient
+from falrpc_server.fal_http.error_bodies import FalError
 from falrpc_server.fal_http.models import LogBatch, QueueStatus, RequestRef, Scope
-from falrpc_server.fal_http.queue_watch import Pace
+from falrpc_server.fal_http.queue_watch import Pace, Shared, StatusStreams
+from falrpc_server.watchers.turns import Turns
 from falrpc_server.watchers.watcher import Watcher
 
 __all__ = ["Watchers"]
@@ -32,9 +32,9 @@ class Watchers:
         """Makes at most so many status calls a second, in the order in which they are wanted."""
         self._fal = fal
         self._background = background
-        self._pace = pace
         self._noticed = noticed
-        self._calls = AsyncLimiter(1, 1 / calls_per_second)
+        streams = StatusStreams(pace.stream_again_seconds)
+        self._shared = Shared(pace, Turns(calls_per_second).take, streams)
         self._watchers: dict[tuple[str, str], Watcher] = {}
 
     def __len__(self) -> int:
@@ -46,20 +46,45 @@ class Watchers:
         """Yields the state at once and at each change, and log entries as they appear, each once.
 
         The COMPLETED state is the last thing yielded; with `outcome` it says how the request ended, where
-        that can be read. Raises FalError when the request can't be read.
+        that can be read. Raises FalError when the request can't be read: each caller its own.
         """
         key = (ref.endpoint.queue_base, ref.request_id)
         watcher = self._watchers.get(key)
         if watcher is None or watcher.is_over:
-            scope = Scope(noticed=self._noticed, repeats=False)  # it looks again anyway
-            watcher = Watcher(self._fal, ref, scope, self._pace, self._calls.acquire, self._background.spawn)
+            scope = Scope(noticed=_once(self._noticed), repeats=False)  # it looks again anyway
+            watcher = Watcher(self._fal, ref, scope, self._shared, self._background.spawn)
             self._watchers[key] = watcher
         mailbox = watcher.join(logs=logs, outcome=outcome)
         try:
             async with aclosing(mailbox.items()) as items:
                 async for item in items:
                     yield item
+            if mailbox.error:
+                raise _own(mailbox.error, ref) from mailbox.error
         finally:
             watcher.leave(mailbox)
             if watcher.is_idle and self._watchers.get(key) is watcher:
                 del self._watchers[key]
+
+
+def _own(error: Exception, ref: RequestRef) -> Exception:
+    """One caller's copy of what all callers failed with, about the endpoint that this caller named."""
+    if not isinstance(error, FalError):  # a bug of ours: the cause says which
+        return RuntimeError("following a request failed")
+    own = FalError.__new__(FalError, *error.args)
+    vars(own).update(vars(error), endpoint_id=ref.endpoint.full)
+    return own
+
+
+def _once(noticed: Callable[[str, str], None]) -> Callable[[str, str], None]:
+    """Tells an unknown state once, not at each look."""
+    latest = ""
+
+    def told(what: str, value: str) -> None:
+        nonlocal latest
+        if what != UNKNOWN_STATE or value != latest:
+            noticed(what, value)
+        if what == UNKNOWN_STATE:
+            latest = value
+
+    return told

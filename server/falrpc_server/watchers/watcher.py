@@ -4,24 +4,36 @@ It knows fal's client and its values, and nothing of gRPC.
 """
 
 import asyncio
+import contextlib
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 
 from falrpc_server.fal_http.client import FalClient
 from falrpc_server.fal_http.error_bodies import FalError
-from falrpc_server.fal_http.models import QueueState, QueueStatus, RequestOutcome, RequestRef, Scope
-from falrpc_server.fal_http.queue_watch import LogDeltas, Pace, StatusFlow
+from falrpc_server.fal_http.models import (
+    LogLines,
+    QueueState,
+    QueueStatus,
+    RequestOutcome,
+    RequestRef,
+    Scope,
+)
+from falrpc_server.fal_http.queue_watch import LogDeltas, Shared, StatusFlow
 from falrpc_server.watchers.mailbox import Mailbox
 
 __all__ = ["Watcher"]
+
+LATE_LOGS_SECONDS = (0.1, 0.3, 1.0)  # the pauses before the log is looked at again
+LATE_LOGS_SECONDS_MAX = 5.0  # all of it, turns included: the request's end waits to be told
+QUIET_LOOKS = 2  # in a row: then the log is taken for whole
 
 
 class Watcher:
     """Follows one request for as long as anybody wants to know.
 
     Attributes:
-        is_over: Whether it takes no new callers: the request is completed, or can't be read.
+        is_over: Whether it takes no new callers: they have been told the end, or that it can't be read.
     """
 
     def __init__(
@@ -29,15 +41,13 @@ class Watcher:
         fal: FalClient,
         ref: RequestRef,
         scope: Scope,
-        pace: Pace,
-        turn: Callable[[], Awaitable[None]],
+        shared: Shared,
         spawn: Callable[..., "asyncio.Task[None]"],
     ) -> None:
         self._fal = fal
         self._ref = ref
         self._scope = scope
-        self._pace = pace
-        self._turn = turn
+        self._shared = shared
         self._spawn = spawn
         self._mailboxes: set[Mailbox] = set()
         self._deltas = LogDeltas()
@@ -64,7 +74,7 @@ class Watcher:
         self._wants_outcome = self._wants_outcome or outcome
         if self._latest:
             mailbox.put_status(self._latest)
-            mailbox.put_logs(self._deltas.seen())
+        mailbox.put_logs(self._deltas.seen(), self._deltas.forgotten)
         if self._task is None or (logs and not self._reads_logs):
             if self._task:  # it reads without log entries
                 self._task.cancel()
@@ -80,14 +90,13 @@ class Watcher:
 
     async def _follow(self, logs: bool) -> None:
         error: Exception | None = None
-        flow = StatusFlow(self._fal, self._ref, self._scope, self._pace, self._turn, logs=logs)
+        flow = StatusFlow(self._fal, self._ref, self._scope, self._shared, logs=logs)
         try:
             async with aclosing(flow.states()) as states:
                 async for status in states:
-                    if status.state is QueueState.COMPLETED:
-                        self.is_over = True
-                        status = await self._completed(status, logs)
-                    self._publish(status)
+                    if status.state is not QueueState.COMPLETED:
+                        self._publish(status)
+            await self._complete(status, logs)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task and task.cancelling():
@@ -99,31 +108,48 @@ class Watcher:
         for mailbox in self._mailboxes:
             mailbox.close(error)
 
-    async def _completed(self, status: QueueStatus, logs: bool) -> QueueStatus:
-        """Adds what is known only now: late log entries (§7.3), and the outcome if it is wanted."""
+    async def _complete(self, status: QueueStatus, logs: bool) -> None:
+        """Tells the end, after what is known only now: late log entries (§7.3), the outcome if it is wanted.
+
+        Who joins meanwhile is told together with the others.
+        """
+        self._publish_logs(status.logs)
         if logs:
-            await self._turn()
-            try:
-                window = await self._fal.status(self._ref, self._scope, logs=True)
-            except FalError:
-                pass
-            else:
-                status = dataclasses.replace(status, logs=(*status.logs, *window.logs))
+            await self._read_late_logs()
         if self._wants_outcome and status.outcome is RequestOutcome.UNKNOWN:
             scope = Scope(noticed=self._scope.noticed)
             status = dataclasses.replace(status, outcome=await self._fal.outcome(self._ref, scope))
-        return status
+        self.is_over = True
+        self._publish(dataclasses.replace(status, logs=()))
+
+    async def _read_late_logs(self) -> None:
+        """Looks at the log again until nothing new comes, or until that has taken too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LATE_LOGS_SECONDS_MAX):
+                quiet_looks = 0
+                for pause in LATE_LOGS_SECONDS:
+                    await asyncio.sleep(pause)
+                    await self._shared.turn()
+                    try:
+                        window = await self._fal.status(self._ref, self._scope, logs=True)
+                    except FalError:
+                        continue
+                    quiet_looks = 0 if self._publish_logs(window.logs) else quiet_looks + 1
+                    if quiet_looks == QUIET_LOOKS:
+                        return
 
     def _publish(self, status: QueueStatus) -> None:
-        """Puts what is new into all mailboxes; log entries come before the COMPLETED state."""
-        new = self._deltas.new(status.logs)
-        status = dataclasses.replace(status, logs=())
-        is_news, self._latest = status != self._latest, status
-        is_last = status.state is QueueState.COMPLETED
+        """Puts what is new into all mailboxes: the state, then its log entries."""
+        state = dataclasses.replace(status, logs=())
+        if state != self._latest:
+            self._latest = state
+            for mailbox in self._mailboxes:
+                mailbox.put_status(state)
+        self._publish_logs(status.logs)
+
+    def _publish_logs(self, entries: LogLines) -> bool:
+        """Puts new log entries into all mailboxes. Returns whether there are any."""
+        new = self._deltas.new(entries)
         for mailbox in self._mailboxes:
-            if is_last:
-                mailbox.put_logs(new)
-            if is_news:
-                mailbox.put_status(status)
-            if not is_last:
-                mailbox.put_logs(new)
+            mailbox.put_logs(new)
+        return bool(new)

@@ -182,8 +182,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     "NOT_SENT", "call_id": "b7e23ec29af22b0b" } }
     """
     ERROR_REASON_STREAM_ERROR: _ErrorReason.ValueType  # 24
-    """The last event of a stream is an error in the model's own words, which are the message. Do not
-    repeat it as it is. Status UNKNOWN.
+    """The last event of a stream is an error in the model's own words, which are the message; or a step of
+    a workflow failed, and fal gave neither a status nor a known type. Do not repeat it as it is. Status
+    UNKNOWN.
 
     Example: { "reason": "STREAM_ERROR", "domain": "falrpc", "metadata": { "delivery": "FAILED",
     "request_id": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11" } }
@@ -229,8 +230,9 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
       - FAILED: fal accepted it and it failed.
 
     Further entries, where known: `endpoint_id`, `request_id`, `http_status`, `node_id` and `app_id` (the
-    step of a workflow that failed), `finished_nodes` (those that had finished), `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a
-    redirect points to), `call_id`, `truncated`.
+    step of a workflow that failed), `finished_nodes` (those that had finished, parted by commas),
+    `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a redirect
+    points to), `call_id`, `truncated`.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -393,8 +395,9 @@ Example: { "reason": "INTERNAL_ERROR", "domain": "falrpc", "metadata": { "delive
 "NOT_SENT", "call_id": "b7e23ec29af22b0b" } }
 """
 ERROR_REASON_STREAM_ERROR: ErrorReason.ValueType  # 24
-"""The last event of a stream is an error in the model's own words, which are the message. Do not
-repeat it as it is. Status UNKNOWN.
+"""The last event of a stream is an error in the model's own words, which are the message; or a step of
+a workflow failed, and fal gave neither a status nor a known type. Do not repeat it as it is. Status
+UNKNOWN.
 
 Example: { "reason": "STREAM_ERROR", "domain": "falrpc", "metadata": { "delivery": "FAILED",
 "request_id": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11" } }

@@ -326,7 +326,7 @@ class StreamStatusResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> _queue_pb2.RequestStatus:
-        """The state, sent first and at each change."""
+        """The state, first but for heartbeats, and at each change."""
 
     @_builtins.property
     def logs(self) -> _queue_pb2.Logs:
@@ -525,7 +525,7 @@ class SubscribeResponse(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def accepted(self) -> _queue_pb2.RequestHandle:
-        """Always first: the handle of the request."""
+        """First but for heartbeats: the handle of the request."""
 
     @_builtins.property
     def status(self) -> _queue_pb2.RequestStatus:

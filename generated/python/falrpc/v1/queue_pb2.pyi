@@ -313,7 +313,9 @@ class Logs(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
     dropped: _builtins.int
-    """How many entries before these were dropped because the reader was too slow."""
+    """How many entries before these are left out: the reader was too slow, or joined when a log of more
+    than 10,000 entries or 1 MiB was no longer kept whole.
+    """
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEntry]:
         """The entries, oldest first, each sent once."""

@@ -123,7 +123,9 @@ class WorkflowError(_message.Message):
     http_status: _builtins.int
     """The HTTP status of the step's own answer; 0 when fal does not give it."""
     body_json: _builtins.str
-    """The body of the step's own answer as JSON text; empty when fal does not give it."""
+    """The body of the step's own answer as JSON text; when fal does not give it, what it says of the
+    error instead, byte for byte.
+    """
     def __init__(
         self,
         *,

@@ -132,6 +132,13 @@ _MODELS = (
         scripted.EVENTS,
         scripted.events,
     ),
+    Model(
+        "workflows/emulator/ticks",
+        "A workflow of `events` events of `bytes`, one every `seconds`; the last one is its output.",
+        scripted.total_of_ticks,
+        scripted.TICKS,
+        scripted.ticking_nodes,
+    ),
     # Models that do what their input says, well or badly. Seconds in their inputs are real ones.
     Model(
         "emulator/echo",

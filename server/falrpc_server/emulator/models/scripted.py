@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
@@ -39,6 +40,7 @@ __all__ = [
     "replayed_output",
     "sleep",
     "stubborn",
+    "ticking_nodes",
     "ticks",
     "total_of_ticks",
 ]
@@ -154,15 +156,32 @@ async def stubborn(work: Work) -> Answer:
     return json_answer({"cancelled": work.cancelled.is_set()}, headers=JSON)
 
 
-async def ticks(work: Work) -> AsyncIterator[bytes]:
-    """So many events, one every so many real seconds: for load."""
+def ticks(work: Work) -> AsyncIterator[bytes]:
+    """So many numbered events, one every so many real seconds: for load."""
+    return _ticking(work, lambda number, count, rest: f'{{"tick":{number},"of":{count},{rest}}}')
+
+
+def ticking_nodes(work: Work) -> AsyncIterator[bytes]:
+    """The same as the completions of a workflow's nodes and, last, its output (§9)."""
+    return _ticking(work, _node_completed)
+
+
+def _node_completed(number: int, count: int, rest: str) -> str:
+    output = f'"output":{{{rest}}}'
+    if number == count:
+        return f'{{"type":"output",{output}}}'
+    return f'{{"type":"completion","node_id":"node_{number}","app_id":"emulator/ticks",{output}}}'
+
+
+async def _ticking(work: Work, event: Callable[[int, int, str], str]) -> AsyncIterator[bytes]:
+    """Each event has the Unix time when it was written."""
     padding = "x" * int(work.input.get("bytes", 0))
     count, seconds = int(work.input.get("events", 20)), work.input.get("seconds", 1.0)
     loop = asyncio.get_running_loop()
     due = loop.time()
     for number in range(1, count + 1):
         await asyncio.sleep(due - loop.time())
-        yield sse(f'{{"tick":{number},"of":{count},"padding":"{padding}"}}')
+        yield sse(event(number, count, f'"at":{time.time():.6f},"padding":"{padding}"'))
         due += seconds
 
 

@@ -22,20 +22,26 @@ WAIT_SECONDS_MAX = 30
 
 @dataclass(frozen=True)
 class Figures:
-    """What the gateway holds at a moment.
+    """What the gateway holds at a moment, and how it has fared.
 
     Attributes:
         rss_bytes: Memory as the system counts it.
+        peak_bytes: The most there was since it was asked the last time.
         objects: How many Python objects the collector knows, as a clue.
         native_bytes: What the C library has handed out, as a clue.
+        cpu_seconds: What all its threads have used since it began.
+        lag_seconds: How late the event loop was since it was asked the last time, but for the worst 1 %.
     """
 
     rss_bytes: int
+    peak_bytes: int
     files: int
     threads: int
     tasks: int
     objects: int
     native_bytes: int
+    cpu_seconds: float
+    lag_seconds: float
 
 
 class Gateway:
@@ -87,7 +93,7 @@ class Gateway:
             case "call.failed":
                 self.failures.append(json.dumps(line))
 
-    def _told(self, figures: dict[str, int]) -> None:
+    def _told(self, figures: dict[str, Any]) -> None:
         self._figures.put(Figures(**figures))
 
 
@@ -105,14 +111,14 @@ def served(emulator_url: str, **settings: str) -> Iterator[Gateway]:
         "MALLOC_ARENA_MAX": "2",  # as in the image
         **{f"FALRPC_{name.upper()}": value for name, value in settings.items()},
     }
-    command = [sys.executable, "-m", "tests.soak.served"]
+    command = [sys.executable, "-m", "tests.processes.served"]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment, text=True)
     try:
         gateway = Gateway(process)
         yield gateway
         assert gateway.stop() == 0
-        assert gateway.failures == []
+        assert gateway.failures == [], gateway.failures[:5]
     finally:
         process.kill()
         process.wait()
