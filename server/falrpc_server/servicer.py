@@ -109,8 +109,8 @@ class Servicer:
         _about_handle(call, request.handle)
         ref, wait_seconds = requests.result(request)
         last = await self._wait(ref, wait_seconds) if wait_seconds else None
-        is_completed = last is not None and last.state is QueueState.COMPLETED
-        payload = await self._fal.result(ref, call.scope, is_completed=is_completed)
+        read = self._fal.completed_result if last else self._fal.result
+        payload = await read(ref, call.scope)
         call.succeeded(payload.call)
         return responses.result(payload, last.inference_seconds if last else None)
 

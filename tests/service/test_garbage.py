@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from tests.conftest import Fal, Running
 from tests.service.test_queue_calls import request
 from tests.service.test_run import run
-from tests.service.test_stream_calls import replayed, stream
+from tests.service.test_stream_calls import replayed, stream, workflow
 
 from falrpc import v1
 
@@ -54,19 +55,19 @@ async def test_garbage(gateway: Running, fal: Fal, call: Callable[[Any], Awaitab
     Errors refer to themselves through their tracebacks; they are young, and collections of the young are brief.
     """
 
-    async def calls() -> None:
+    async def calls(so_far: int) -> None:
         for _ in range(CALLS):
             with contextlib.suppress(grpc.aio.AioRpcError):
                 await call(gateway.stub)
-        await gateway.finished()
+        await gateway.finished(so_far + CALLS)
         await asyncio.sleep(0.2)  # the last call's own task ends
 
-    await calls()
+    await calls(0)
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
-        await calls()
+        await calls(CALLS)
         gc.collect()
         left = Counter(
             f"{type(one).__module__}.{type(one).__qualname__}"
@@ -78,3 +79,30 @@ async def test_garbage(gateway: Running, fal: Fal, call: Callable[[Any], Awaitab
         gc.garbage.clear()
         gc.enable()
     assert not left
+
+
+async def test_cut_streams(gateway: Running, fal: Fal) -> None:
+    """The request of a stream that was open for long, and then cut, is gone without a full collection."""
+    asked = workflow(
+        "workflows/emulator/replay", f'{{"events":[{COMPLETED},{COMPLETED}],"delay":0.3,"end":"cut"}}'
+    )
+    calls = [gateway.stub.StreamWorkflow(asked) for _ in range(CALLS)]
+    for call in calls:
+        await call.read()
+        await call.read()
+    assert requests_alive() >= CALLS
+    gc.collect()  # what is open is old now
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError):
+            while (await call.read()) is not grpc.aio.EOF:
+                pass
+    await gateway.finished(CALLS)
+    await asyncio.sleep(0.2)
+    gc.collect(1)
+    assert requests_alive() == 0
+
+
+def requests_alive() -> int:
+    """How many requests to models are still in memory."""
+    found = [one for one in gc.get_objects() if isinstance(one, httpx.Request)]
+    return sum("/run/" in str(one.url) for one in found)

@@ -30,7 +30,7 @@ async def test_before_the_handle(emulator_url: str, fal: Fal) -> None:
 
 async def test_a_busy_stream_has_none(emulator_url: str, fal: Fal) -> None:
     """While other messages come often enough there is no heartbeat."""
-    asked = stream("emulator/ticks", '{"events":30,"seconds":0.05}')
-    async with running_gateway(emulator_url=emulator_url, heartbeat_seconds=1.0) as gateway:
+    asked = stream("emulator/ticks", '{"events":60,"seconds":0.05}')
+    async with running_gateway(emulator_url=emulator_url, heartbeat_seconds=2.0) as gateway:
         seen = await kinds(gateway.stub.Stream(asked, timeout=LONG))
-    assert seen == ["started"] + ["event"] * 30
+    assert seen == ["started"] + ["event"] * 60

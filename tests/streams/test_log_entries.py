@@ -100,30 +100,42 @@ async def test_who_joins_late(emulator_url: str, fal: Fal) -> None:
                 assert message.logs.dropped == 0
                 entries += [entry.message for entry in message.logs.entries]
             assert entries == messages_of(5_000)
-            call.cancel()
+        assert len(fal.received(operation="status_stream")) == 1
+        first.cancel()
+        late.cancel()
 
 
 async def test_who_joins_too_late_for_the_whole_log(emulator_url: str, fal: Fal) -> None:
     """Of a log that is longer than what is kept, who joins late has the newest entries, and the number of the others."""
-    async with running_gateway(emulator_url=emulator_url, **QUICK) as gateway:
+
+    async def whole(call: Any) -> tuple[list[str], int]:
+        entries: list[str] = []
+        dropped = 0
+        async with asyncio.timeout(30):
+            while dropped + len(entries) < 16_000:
+                message = await call.read()
+                dropped += message.logs.dropped
+                entries += [entry.message for entry in message.logs.entries]
+        return entries, dropped
+
+    # between two looks there is time to read all that the first one brought
+    pace = {"poll_first_seconds": 1.0, "poll_seconds_max": 1.0}
+    async with running_gateway(emulator_url=emulator_url, **pace) as gateway:
         fal.will("fail", operation="status_stream", kind="internal_server_error", times=None)
         fal.will("answer", operation="status", status=202, body=window(8_000))
         fal.will("answer", operation="status", status=202, body=window(8_000, first=8_000), times=None)
         handle = await submitted(gateway, "emulator/cancellable")
         first = following(gateway, handle)
+        reading = asyncio.create_task(whole(first))
         await arrived(fal, "status", 3)
         late = following(gateway, handle)
-        for call, least in ((first, 16_000), (late, 8_000)):
-            entries: list[str] = []
-            dropped = 0
-            while dropped + len(entries) < 16_000:
-                message = await call.read()
-                dropped += message.logs.dropped
-                entries += [entry.message for entry in message.logs.entries]
-            assert entries == messages_of(16_000)[dropped:]
-            assert least <= len(entries)
-            call.cancel()
+        entries, dropped = await whole(late)
+        assert entries == messages_of(16_000)[dropped:]
+        assert len(entries) >= 8_000
         assert dropped > 0
+        assert await reading == (messages_of(16_000), 0)
+        first.cancel()
+        late.cancel()
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["seen before", "over before"])
@@ -133,6 +145,7 @@ async def test_who_joins_while_the_log_is_looked_at_again(gateway: Running, fal:
     if is_over:
         await gateway.stub.Result(waiting(handle))
         fal.reset()
+    fal.will("slow", operation="status", seconds=2)  # all of it is given up after 5 s
     first = asyncio.create_task(collected_logs(following(gateway, handle)))
     await arrived(fal, "status")
     late = await rest_of(following(gateway, handle))

@@ -25,7 +25,7 @@ def following(gateway: Running, handle: v1.RequestHandle) -> Any:
 
 async def test_it_is_read_once_for_all(gateway: Running, fal: Fal) -> None:
     """However many follow a request that succeeds, its result is looked at once."""
-    handle = await submitted(gateway, "emulator/sleep", '{"seconds":0.5}')
+    handle = await submitted(gateway, "emulator/sleep", '{"seconds":3}')  # time for all to join
     lasts = await asyncio.gather(*(last_of(following(gateway, handle)) for _ in range(50)))
     assert Counter((last.status.state, last.status.outcome) for last in lasts) == {(COMPLETED, SUCCEEDED): 50}
     assert len(fal.received(operation="result")) == 1
@@ -34,7 +34,7 @@ async def test_it_is_read_once_for_all(gateway: Running, fal: Fal) -> None:
 
 async def test_who_joins_while_it_is_read(gateway: Running, fal: Fal) -> None:
     """Callers who come while the outcome is read wait for it with the others: no second flow is opened."""
-    fal.will("slow", operation="result", seconds=1.0)
+    fal.will("slow", operation="result", seconds=3.0)  # it is given up after 5 s
     handle = await submitted(gateway, "emulator/echo")
     first = asyncio.create_task(last_of(following(gateway, handle)))
     await arrived(fal, "result")

@@ -1,4 +1,4 @@
-"""Silent streams behind a proxy with an idle limit: heartbeats keep them alive. A minute is a second here."""
+"""Silent streams behind a proxy with an idle limit: heartbeats keep them alive. A minute is two seconds here."""
 
 import asyncio
 import itertools
@@ -16,10 +16,10 @@ from tests.streams.envoy import running_envoy
 
 from falrpc import v1
 
-IDLE_SECONDS = 1.0  # the proxy's limit, for 60
-HEARTBEAT_SECONDS = 0.25  # for 15
-SILENCE_SECONDS = 10.0  # for 600
-FAL_SECONDS = 30.0  # for the 1,800 that fal itself may be silent
+IDLE_SECONDS = 2.0  # the proxy's limit, for 60
+HEARTBEAT_SECONDS = 0.5  # for 15
+SILENCE_SECONDS = 20.0  # for 600
+FAL_SECONDS = 60.0  # for the 1,800 that fal itself may be silent
 LONG = 100  # seconds, beyond every limit here
 PINGED_IDLE_SECONDS = 3.0  # grpc's clients ping once a second at the most
 PING_BYTES = 17  # an HTTP/2 frame (RFC 9113, section 6.7)

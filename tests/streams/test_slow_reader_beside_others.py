@@ -26,7 +26,7 @@ TICK_SECONDS = 0.02
 ROUND_TICKS = 50
 ROUNDS = 6
 SETTLE_SECONDS = 0.5
-TRIES = 3
+TRIES = 5
 SLOWER_MAX = 1.2
 LONG = 3_600  # seconds, beyond every limit here
 

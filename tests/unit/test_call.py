@@ -74,16 +74,16 @@ class Slow:
     """grpc's side of a call whose caller takes a while for each message, heartbeats too."""
 
     async def write(self, _: Any) -> None:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.0)
 
 
 async def test_the_wait_for_another_message_is_no_stall() -> None:
     """The limit is for one message: one that waits for a heartbeat before it has its own time."""
     context: Any = Slow()
-    call = Call("Stream", context, make_logger("info", io.StringIO()), stall_seconds=0.8)
+    call = Call("Stream", context, make_logger("info", io.StringIO()), stall_seconds=1.9)
     async with call.streaming():
         call.start_heartbeats(0.01, b"")
-        for _ in range(4):
+        for _ in range(2):
             await asyncio.sleep(0.05)  # a heartbeat is on its way by then
             await call.send(b"")
-    assert call.messages >= 8
+    assert call.messages >= 4

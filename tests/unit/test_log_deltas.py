@@ -107,3 +107,11 @@ def test_a_moving_window_and_increments(looks: list[tuple[int, bool, int]], entr
         end += growth
         shown += deltas.new(lines(*range(start, end)))
     assert tuple(shown) == lines(*range(100, end))
+
+
+def test_an_odd_timestamp_hides_nothing() -> None:
+    """Entries that follow one with an odd timestamp are new, also when that one has been forgotten."""
+    deltas = LogDeltas(seen_entries_max=3)
+    deltas.new((LogLine(timestamp="n/a", message="odd"),))
+    for number in range(10, 20):
+        assert deltas.new(lines(number)) == lines(number)

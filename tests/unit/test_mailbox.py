@@ -154,33 +154,66 @@ async def test_the_end_comes_after_the_rest(error: Exception | None) -> None:
     assert mailbox.error is error
 
 
+STEPS = st.one_of(
+    st.tuples(st.just("logs"), st.integers(0, 30), st.integers(0, 200)),
+    st.tuples(st.sampled_from(["state", "read"]), st.just(0), st.just(0)),
+)
+
+
 @given(
-    st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=200),
-    st.integers(1, 5),
-    st.integers(1, 20),
+    start=st.none() | st.tuples(st.integers(0, 40), st.integers(0, 9)),
+    steps=st.lists(STEPS, max_size=80),
+    items_max=st.integers(1, 6),
+    entries_max=st.integers(1, 20),
+    bytes_max=st.sampled_from([300, 1_000, 5_000]),
 )
 async def test_nothing_is_lost_without_being_counted(
-    batches: list[tuple[int, bool]], items_max: int, entries_max: int
+    start: tuple[int, int] | None,
+    steps: list[tuple[str, int, int]],
+    items_max: int,
+    entries_max: int,
+    bytes_max: int,
 ) -> None:
-    """Entries that are read and entries that are counted as dropped are all that there were, in order."""
-    mailbox = Mailbox(logs=True, items_max=items_max, entries_max=entries_max)
+    """Whatever comes, and whenever it is read: entries read and entries counted as dropped are all that there
+    were, in order; states never go back and the newest is read; what waits has no more than its room."""
+    mailbox = Mailbox(logs=True, items_max=items_max, entries_max=entries_max, bytes_max=bytes_max)
     items = mailbox.items()
     found: list[QueueStatus | LogBatch] = []
-    number = 0
-    for size, is_read_then in batches:
-        mailbox.put_logs(lines(*range(number, number + size)))
-        number += size
-        assert mailbox._entries <= entries_max
-        assert len(mailbox._behind) <= items_max
-        if is_read_then and mailbox._first:
+    entries: list[LogLine | None] = []  # None for those that were dropped before
+    states = 0
+
+    def put_logs(count: int, characters: int, dropped: int = 0) -> None:
+        first = len(entries) + dropped
+        new = tuple(LogLine(timestamp=str(first + n), message="x" * characters) for n in range(count))
+        mailbox.put_logs(new, dropped)
+        entries.extend([None] * dropped)
+        entries.extend(new)
+
+    if start:
+        put_logs(start[0], 0, dropped=start[1])
+    for step, count, characters in steps:
+        if step == "logs":
+            put_logs(count, characters)
+        elif step == "state":
+            states += 1
+            mailbox.put_status(waiting(states))
+        elif mailbox._first:
             found.append(await anext(items))
+        behind = [e for one in mailbox._behind if isinstance(one, LogBatch) for e in one.entries]
+        assert mailbox._entries == len(behind) <= entries_max
+        assert mailbox._bytes == sum(entry.size for entry in behind) <= bytes_max
+        assert len(mailbox._behind) <= max(items_max, 2)  # merged, it is a batch and a state
+        assert len(mailbox._first) <= items_max + 2
     mailbox.close()
     found += [item async for item in items]
     at = 0
-    for item in found:
-        assert isinstance(item, LogBatch)
-        assert len(item.entries) <= entries_max
-        at += item.dropped
-        assert item.entries == lines(*range(at, at + len(item.entries)))
-        at += len(item.entries)
-    assert at == number
+    for batch in (item for item in found if isinstance(item, LogBatch)):
+        at += batch.dropped
+        assert list(batch.entries) == entries[at : at + len(batch.entries)]
+        at += len(batch.entries)
+        assert len(batch.entries) <= entries_max
+        assert len(batch.entries) <= 1 or sum(entry.size for entry in batch.entries) <= bytes_max
+    assert at == len(entries)
+    positions = [item.queue_position or 0 for item in found if isinstance(item, QueueStatus)]
+    assert positions == sorted(set(positions))
+    assert positions[-1:] == ([states] if states else [])

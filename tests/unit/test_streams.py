@@ -116,7 +116,7 @@ async def test_a_workflow_ends_with_its_output() -> None:
         pytest.param(['{"type":"error","message":"m"}'], Failure.ANSWER, id="step-failed"),
         pytest.param(['{"type":"error","message":"m"}', CUT], Failure.ANSWER, id="step-failed-then-reset"),
         pytest.param(['{"type":"error"}', TOO_LARGE], Failure.TOO_LARGE, id="step-failed-then-too-large"),
-        pytest.param(['{"type":"error"}', "{"], Failure.MALFORMED, id="step-failed-then-bad-json"),
+        pytest.param(['{"type":"error"}', "{"], Failure.ANSWER, id="step-failed-then-bad-json"),
     ],
 )
 async def test_a_workflow_without_output_fails(

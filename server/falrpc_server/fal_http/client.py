@@ -204,9 +204,13 @@ class FalClient:
         request, idle = wire.result(self._hosts, ref), self._bounds.read_idle_seconds
 
         async def read() -> None:
-            async with self._exchanges.open(request, about, scope, idle_seconds=idle) as answer:
-                if answer.status == 202:
-                    raise about.failed(Failure.NOT_COMPLETED, "HTTP 202", 202)
+            try:
+                async with self._exchanges.open(request, about, scope, idle_seconds=idle) as answer:
+                    if answer.status == 202:
+                        raise about.failed(Failure.NOT_COMPLETED, "HTTP 202", 202)
+            except FalError as error:
+                error.is_stored = error.answer is not None and error.answer.may_be_outcome
+                raise
 
         return await outcome_when_there(read)
 

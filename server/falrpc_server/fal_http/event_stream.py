@@ -38,4 +38,7 @@ async def read_events(pieces: AsyncGenerator[bytes], event_bytes_max: int) -> As
     for event in reader.finish(is_cut=failure is not None):
         yield event
     if failure:
-        raise failure
+        try:
+            raise failure
+        finally:
+            failure = None  # named by a frame of its own traceback it would wait for a garbage collection

@@ -16,7 +16,8 @@ __all__ = ["decode", "is_json", "members"]
 VALUES_MAX = 200_000  # about 0.1 s, in which the event loop does nothing else
 
 _PAIR_OR_LONE = re.compile(
-    rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+    rb"((?:\\\\)+|(?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})+)"
+    rb"|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
 _REPLACEMENT = rb"\ufffd"
 _SPACE = re.compile(r"[ \t\r\n]*")

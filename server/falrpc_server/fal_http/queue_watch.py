@@ -98,7 +98,10 @@ class LogDeltas:
                 self._bytes -= entry.size
         for entry in forgotten:
             del self._seen[entry]
-            self._forgotten_until = max(self._forgotten_until, entry.timestamp)
+        # An odd one among them must not hide all that follow: what is kept is not older.
+        oldest_kept = next(iter(self._seen)).timestamp
+        marks = [min(entry.timestamp, oldest_kept) for entry in forgotten]
+        self._forgotten_until = max([self._forgotten_until, *marks])
         self.forgotten += len(forgotten)
 
 
@@ -136,7 +139,7 @@ class Shared:
     """What all flows share.
 
     Attributes:
-        turn: Awaited before each call to fal.
+        turn: Awaited before each status call.
         streams: Whether status streams are to be had.
     """
 
@@ -168,25 +171,30 @@ class StatusFlow:
 
         Raises FalError when the request can't be read.
         """
-        polls_seconds = self._pace.stream_again_seconds
+        failures = 0  # of its own status streams in a row
         while True:
             await self._turn()
             if self._streams.is_worth_trying():
+                failures += 1
                 async with aclosing(self._streamed()) as streamed:
                     async for status in streamed:
-                        polls_seconds = self._pace.stream_again_seconds
+                        failures = 1
                         self._interval = self._pace.first_seconds
                         yield status
                         if status.state is QueueState.COMPLETED:
                             return
                 await asyncio.sleep(self._stream_asked_seconds)
                 await self._turn()
-            async with aclosing(self._polled(polls_seconds)) as polled:
+            async with aclosing(self._polled(self._polls_seconds(failures))) as polled:
                 async for status in polled:
                     yield status
                     if status.state is QueueState.COMPLETED:
                         return
-            polls_seconds = min(2 * polls_seconds, self._pace.stream_again_seconds_max)
+
+    def _polls_seconds(self, failures: int) -> float:
+        """How long polls go on before a status stream is tried: twice as long after each that failed."""
+        seconds = self._pace.stream_again_seconds * 2.0 ** max(0, min(failures, 20) - 1)
+        return min(seconds, self._pace.stream_again_seconds_max)
 
     async def _streamed(self) -> AsyncGenerator[QueueStatus]:
         """Yields what the status stream sends. Why it ended, if it did, is for a poll to say.

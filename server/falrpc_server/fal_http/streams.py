@@ -81,7 +81,7 @@ async def workflow_events(stream: ModelStream, endpoint: EndpointId) -> AsyncGen
         failure = error
     if is_finished:  # nothing follows the output (§9), so that a cut behind it takes nothing away
         return
-    if failed_step and _is_cut(failure):
+    if failed_step and not (failure and failure.failure is Failure.TOO_LARGE):  # which may be the output
         raise _step_failed(failed_step, stream, endpoint)
     raise failure or _failed(stream, endpoint, Failure.STREAM_TRUNCATED, "no output")
 

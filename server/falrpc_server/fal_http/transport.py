@@ -191,7 +191,9 @@ class _Body(httpx.AsyncByteStream):
             if rest := self._response.content._read_nowait(-1):
                 yield rest
             if kind := _kind(error, self._progress):
-                raise kind(_name(error), request=self._request) from error
+                # The reader keeps the error, and with its traceback all that its frames name: a ring that
+                # only a full garbage collection would find.
+                raise kind(_name(error), request=self._request) from error.with_traceback(None)
             raise
 
     async def aclose(self) -> None:

@@ -99,7 +99,7 @@ def _progress(call: Call) -> CallProgress:
 
 
 async def _end(call: Call, verdict: Verdict) -> NoReturn:
-    verdict.metadata |= verdicts.present(finished_nodes=",".join(call.scope.finished_nodes))
+    verdict.metadata |= verdicts.present(finished_nodes=verdicts.listed(call.scope.finished_nodes))
     call.code = code_pb2.Code.Name(verdict.code)
     call.reason = verdict.reason
     call.source = verdict.source.value

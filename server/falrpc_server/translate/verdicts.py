@@ -20,6 +20,7 @@ __all__ = [
     "FieldViolation",
     "Source",
     "Verdict",
+    "listed",
     "of_attachment",
     "of_fal_error",
     "of_invalid_request",
@@ -264,6 +265,16 @@ def present(**entries: str) -> dict[str, str]:
         for name, value in entries.items()
         if value
     }
+
+
+def listed(names: Sequence[str]) -> str:
+    """As many whole names as an entry of metadata has room for, and how many more there are."""
+    text = ",".join(names)
+    shown = len(names)
+    while shown and len(text.encode()) > METADATA_BYTES_MAX:
+        shown -= 1
+        text = ",".join([*names[:shown], f"+{len(names) - shown}"])
+    return text
 
 
 def _retry_seconds(error: FalError, row: Row, code: int, answer: ErrorAnswer) -> float | None:

@@ -43,7 +43,8 @@ class Watchers:
     async def watch(
         self, ref: RequestRef, *, logs: bool, outcome: bool = False
     ) -> AsyncGenerator[QueueStatus | LogBatch]:
-        """Yields the state at once and at each change, and log entries as they appear, each once.
+        """Yields the state at once (of a completed request: after its log) and at each change, and log
+        entries as they appear, each once.
 
         The COMPLETED state is the last thing yielded; with `outcome` it says how the request ended, where
         that can be read. Raises FalError when the request can't be read: each caller its own.

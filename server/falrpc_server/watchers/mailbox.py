@@ -23,6 +23,8 @@ class Mailbox:
 
     Attributes:
         wants_logs: Whether log entries are kept.
+        wants_outcome: Whether the end should say how the request ended.
+        is_closed: Whether nothing follows.
         error: Why nothing follows, if that is so because something failed. Shared by all callers.
     """
 
@@ -30,11 +32,14 @@ class Mailbox:
         self,
         *,
         logs: bool,
+        outcome: bool = False,
         items_max: int = ITEMS_MAX,
         entries_max: int = ENTRIES_MAX,
         bytes_max: int = BYTES_MAX,
     ) -> None:
         self.wants_logs = logs
+        self.wants_outcome = outcome
+        self.is_closed = False
         self.error: Exception | None = None
         self._items_max = items_max
         self._entries_max = entries_max
@@ -43,7 +48,6 @@ class Mailbox:
         self._behind: deque[QueueStatus | LogBatch] = deque()
         self._entries = 0  # behind
         self._bytes = 0
-        self._is_closed = False
         self._changed = asyncio.Event()
 
     def put_status(self, status: QueueStatus) -> None:
@@ -59,15 +63,16 @@ class Mailbox:
 
     def close(self, error: Exception | None = None) -> None:
         """Nothing follows; the reader ends when it has read the rest."""
-        self._is_closed, self.error = True, error
-        self._changed.set()
+        if not self.is_closed:
+            self.is_closed, self.error = True, error
+            self._changed.set()
 
     async def items(self) -> AsyncGenerator[QueueStatus | LogBatch]:
         """Yields what comes, until close()."""
         while True:
             while self._first:
                 yield self._taken()
-            if self._is_closed:
+            if self.is_closed:
                 return
             self._changed.clear()
             await self._changed.wait()

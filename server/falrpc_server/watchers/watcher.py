@@ -20,6 +20,7 @@ from falrpc_server.fal_http.models import (
     Scope,
 )
 from falrpc_server.fal_http.queue_watch import LogDeltas, Shared, StatusFlow
+from falrpc_server.fal_http.retry import is_passing
 from falrpc_server.watchers.mailbox import Mailbox
 
 __all__ = ["Watcher"]
@@ -52,8 +53,8 @@ class Watcher:
         self._mailboxes: set[Mailbox] = set()
         self._deltas = LogDeltas()
         self._latest: QueueStatus | None = None
+        self._end: QueueStatus | None = None
         self._reads_logs = False
-        self._wants_outcome = False
         self._task: asyncio.Task[None] | None = None
         self.is_over = False
 
@@ -69,13 +70,14 @@ class Watcher:
             logs: Whether log entries are wanted.
             outcome: Whether the COMPLETED state should say how the request ended.
         """
-        mailbox = Mailbox(logs=logs)
+        mailbox = Mailbox(logs=logs, outcome=outcome)
         self._mailboxes.add(mailbox)
-        self._wants_outcome = self._wants_outcome or outcome
         if self._latest:
             mailbox.put_status(self._latest)
         mailbox.put_logs(self._deltas.seen(), self._deltas.forgotten)
-        if self._task is None or (logs and not self._reads_logs):
+        if self._end:
+            self._tell_those_who_want_no_more(self._end)
+        elif self._task is None or (logs and not self._reads_logs):
             if self._task:  # it reads without log entries
                 self._task.cancel()
             self._reads_logs = logs
@@ -96,7 +98,7 @@ class Watcher:
                 async for status in states:
                     if status.state is not QueueState.COMPLETED:
                         self._publish(status)
-            await self._complete(status, logs)
+            await self._complete(status)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task and task.cancelling():
@@ -108,19 +110,41 @@ class Watcher:
         for mailbox in self._mailboxes:
             mailbox.close(error)
 
-    async def _complete(self, status: QueueStatus, logs: bool) -> None:
-        """Tells the end, after what is known only now: late log entries (§7.3), the outcome if it is wanted.
+    async def _complete(self, status: QueueStatus) -> None:
+        """Tells the end: to those who want no more at once, to the others after late log entries (§7.3) and
+        the outcome.
 
-        Who joins meanwhile is told together with the others.
+        Who joins meanwhile is told like the others.
         """
+        self._end = dataclasses.replace(status, logs=())
         self._publish_logs(status.logs)
-        if logs:
-            await self._read_late_logs()
-        if self._wants_outcome and status.outcome is RequestOutcome.UNKNOWN:
-            scope = Scope(noticed=self._scope.noticed)
-            status = dataclasses.replace(status, outcome=await self._fal.outcome(self._ref, scope))
+        self._tell_those_who_want_no_more(self._end)
+        has_read_logs = has_read_outcome = False
+        while waiting := [mailbox for mailbox in self._mailboxes if not mailbox.is_closed]:
+            if not has_read_logs and any(mailbox.wants_logs for mailbox in waiting):
+                await self._read_late_logs()
+                has_read_logs = True
+            elif (
+                not has_read_outcome
+                and self._end.outcome is RequestOutcome.UNKNOWN
+                and any(mailbox.wants_outcome for mailbox in waiting)
+            ):
+                scope = Scope(noticed=self._scope.noticed)
+                outcome = await self._fal.outcome(self._ref, scope)
+                self._end = dataclasses.replace(self._end, outcome=outcome)
+                has_read_outcome = True
+            else:
+                break
         self.is_over = True
-        self._publish(dataclasses.replace(status, logs=()))
+        for mailbox in waiting:
+            mailbox.put_status(self._end)
+
+    def _tell_those_who_want_no_more(self, end: QueueStatus) -> None:
+        """Tells the end to those who want neither log entries nor the outcome."""
+        for mailbox in self._mailboxes:
+            if not (mailbox.is_closed or mailbox.wants_logs or mailbox.wants_outcome):
+                mailbox.put_status(end)
+                mailbox.close()
 
     async def _read_late_logs(self) -> None:
         """Looks at the log again until nothing new comes, or until that has taken too long."""
@@ -132,7 +156,9 @@ class Watcher:
                     await self._shared.turn()
                     try:
                         window = await self._fal.status(self._ref, self._scope, logs=True)
-                    except FalError:
+                    except FalError as error:
+                        if error.retry_after_seconds or not is_passing(error):
+                            return
                         continue
                     quiet_looks = 0 if self._publish_logs(window.logs) else quiet_looks + 1
                     if quiet_looks == QUIET_LOOKS:

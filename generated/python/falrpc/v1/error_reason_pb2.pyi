@@ -230,9 +230,9 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
       - FAILED: fal accepted it and it failed.
 
     Further entries, where known: `endpoint_id`, `request_id`, `http_status`, `node_id` and `app_id` (the
-    step of a workflow that failed), `finished_nodes` (those that had finished, parted by commas),
-    `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a redirect
-    points to), `call_id`, `truncated`.
+    step of a workflow that failed), `finished_nodes` (those that had finished, parted by commas; `+3` for 3
+    more), `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a
+    redirect points to), `call_id`, `truncated`.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0

@@ -326,7 +326,7 @@ class StreamStatusResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> _queue_pb2.RequestStatus:
-        """The state, first but for heartbeats, and at each change."""
+        """The state: at once and at each change. The last one, COMPLETED, is the last message."""
 
     @_builtins.property
     def logs(self) -> _queue_pb2.Logs:

@@ -105,7 +105,7 @@ class FalServiceStub:
     `GET .../requests/{request_id}/status/stream`, and polling when that stream is not to be had.
 
     Safe to repeat. Sends a status at once and at each change, log entries as they appear (each
-    once), and heartbeats. Reads that fail in passing are borne for a while
+    once), and heartbeats; of a request that is completed already, its log first. Reads that fail in passing are borne for a while
     (FALRPC_POLL_PATIENCE_SECONDS). The last status is COMPLETED; its outcome is read from the head of the
     result and stays UNSPECIFIED when that can't be read. The stream of a request that failed ends
     OK: reading went well.
@@ -137,8 +137,8 @@ class FalServiceStub:
     Subscribe: _grpc.UnaryStreamMultiCallable[_fal_service_pb2.SubscribeRequest, _fal_service_pb2.SubscribeResponse]
     """Subscribe submits a request, or attaches to one, and follows it to its result.
 
-    Sends `accepted` with the handle before anything else, then status changes, log entries and
-    heartbeats, then the last status with its outcome, then `result`. A failed request ends the
+    Sends `accepted` with the handle before anything but heartbeats, then status changes, log entries
+    and heartbeats, then the last status with its outcome, then `result`. A failed request ends the
     call with the model's own error. With `submit` it is paid and not safe to repeat: when it is
     cut after `accepted`, the status is UNKNOWN and the remedy is Subscribe with `attach`.
 
@@ -258,7 +258,7 @@ class FalServiceAsyncStub(FalServiceStub):
     `GET .../requests/{request_id}/status/stream`, and polling when that stream is not to be had.
 
     Safe to repeat. Sends a status at once and at each change, log entries as they appear (each
-    once), and heartbeats. Reads that fail in passing are borne for a while
+    once), and heartbeats; of a request that is completed already, its log first. Reads that fail in passing are borne for a while
     (FALRPC_POLL_PATIENCE_SECONDS). The last status is COMPLETED; its outcome is read from the head of the
     result and stays UNSPECIFIED when that can't be read. The stream of a request that failed ends
     OK: reading went well.
@@ -290,8 +290,8 @@ class FalServiceAsyncStub(FalServiceStub):
     Subscribe: _aio.UnaryStreamMultiCallable[_fal_service_pb2.SubscribeRequest, _fal_service_pb2.SubscribeResponse]  # type: ignore[assignment]
     """Subscribe submits a request, or attaches to one, and follows it to its result.
 
-    Sends `accepted` with the handle before anything else, then status changes, log entries and
-    heartbeats, then the last status with its outcome, then `result`. A failed request ends the
+    Sends `accepted` with the handle before anything but heartbeats, then status changes, log entries
+    and heartbeats, then the last status with its outcome, then `result`. A failed request ends the
     call with the model's own error. With `submit` it is paid and not safe to repeat: when it is
     cut after `accepted`, the status is UNKNOWN and the remedy is Subscribe with `attach`.
 
@@ -432,7 +432,7 @@ class FalServiceServicer(metaclass=_abc_1.ABCMeta):
         `GET .../requests/{request_id}/status/stream`, and polling when that stream is not to be had.
 
         Safe to repeat. Sends a status at once and at each change, log entries as they appear (each
-        once), and heartbeats. Reads that fail in passing are borne for a while
+        once), and heartbeats; of a request that is completed already, its log first. Reads that fail in passing are borne for a while
         (FALRPC_POLL_PATIENCE_SECONDS). The last status is COMPLETED; its outcome is read from the head of the
         result and stays UNSPECIFIED when that can't be read. The stream of a request that failed ends
         OK: reading went well.
@@ -482,8 +482,8 @@ class FalServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_fal_service_pb2.SubscribeResponse], _abc.AsyncIterator[_fal_service_pb2.SubscribeResponse]]:
         """Subscribe submits a request, or attaches to one, and follows it to its result.
 
-        Sends `accepted` with the handle before anything else, then status changes, log entries and
-        heartbeats, then the last status with its outcome, then `result`. A failed request ends the
+        Sends `accepted` with the handle before anything but heartbeats, then status changes, log entries
+        and heartbeats, then the last status with its outcome, then `result`. A failed request ends the
         call with the model's own error. With `submit` it is paid and not safe to repeat: when it is
         cut after `accepted`, the status is UNKNOWN and the remedy is Subscribe with `attach`.
 
