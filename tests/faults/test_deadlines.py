@@ -82,6 +82,7 @@ async def silent_calls(gateway: Running, mark: str) -> dict[str, tuple[str, Any,
 
 
 WAYS = 13
+OF_GRPCS_CLIENT = "Internal error from Core"  # when a deadline passes just while it writes a message
 HANGING = ("run", "submit", "stream", "status", "status_stream", "result", "cancel", "upload_initiate")
 
 
@@ -243,5 +244,7 @@ async def code_of(stub: Any, method: str, asked: Any, timeout: float | None) -> 
         # What grpc's client says of a client stream whose deadline passed before it began.
         if method != "Upload" or (task := asyncio.current_task()) is None or task.cancelling():
             raise
+        return "DEADLINE_EXCEEDED"
+    if method == "Upload" and error and error.details() == OF_GRPCS_CLIENT:
         return "DEADLINE_EXCEEDED"
     return error.code().name if error else "OK"
