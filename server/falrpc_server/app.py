@@ -190,9 +190,8 @@ async def running(settings: Settings, log: structlog.typing.FilteringBoundLogger
 def _raise_file_limit(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> None:
     """Each connection is an open file, and the usual soft limit of 1,024 is there for older programs."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(
-        ValueError, OSError
-    ):  # a hard limit of "unlimited" may be more than there can be
+    # A hard limit of "unlimited" may be more than there can be.
+    with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     if soft != resource.RLIM_INFINITY and soft < settings.connections_max:

@@ -220,9 +220,7 @@ class Exchanges:
             await response.aclose()
         if not (refusal.answer and refusal.answer.is_from_edge):
             self._hosts.succeeded(host, scope)
-        elif (
-            about.operation is not Operation.STATUS_STREAM
-        ):  # the poll that follows tells whether it is the host
+        elif about.operation is not Operation.STATUS_STREAM:  # the poll behind it tells
             self._hosts.failed(host, progress, scope)
         if retry.was_refused(refusal):
             scope.paid_bytes_may_have_left = False  # they did, and nothing came of them

@@ -161,9 +161,8 @@ class StatusFlow:
         self._streams = shared.streams
         self._logs = logs
         self._interval = shared.pace.first_seconds  # of polls; it grows until a stream shows a state
-        self._failing_seconds = (
-            0.0  # since a read succeeded; waiting for turns or as fal asked does not count
-        )
+        # Since a read succeeded; waiting for turns, or as fal asked, does not count.
+        self._failing_seconds = 0.0
         self._stream_asked_seconds = 0.0  # how long fal wants no call after it refused the stream
 
     async def states(self) -> AsyncGenerator[QueueStatus]:
