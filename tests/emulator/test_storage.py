@@ -10,6 +10,7 @@ from tests.emulator.running import NOBODY, Emulator
 
 from falrpc_server.emulator.clock import Clock
 from falrpc_server.emulator.files import storage
+from falrpc_server.emulator.files.blobs import Blob
 from falrpc_server.emulator.files.storage import File, Lifecycle, Storage
 from falrpc_server.emulator.ids import Ids
 
@@ -124,7 +125,7 @@ def test_a_replaced_file_no_longer_counts(monkeypatch: pytest.MonkeyPatch) -> No
     files, _ = stored()
     path = files.add("a", "text/plain", bytes(60))
     for _ in range(3):
-        files.keep(path, File("a", "text/plain", bytes(40)))
+        files.keep(path, File("a", "text/plain", Blob(bytes(40))))
     other = files.add("b", "text/plain", bytes(60))
     assert [len(files.get(each, []).body) for each in (path, other)] == [40, 60]
 
@@ -149,7 +150,7 @@ def test_a_file_is_known_by_any_of_our_hosts(url: str) -> None:
     """A model finds a stored file by its path, whatever name of ours is in the URL."""
     files, _ = stored()
     path = files.add("a (1).png", "image/png", PIXEL)
-    assert files.by_url(url.format(path=path), "") == File("a (1).png", "image/png", PIXEL)
+    assert files.by_url(url.format(path=path), "") == File("a (1).png", "image/png", Blob(PIXEL))
     assert files.by_url(url.format(path="files/b/none/a.png"), "") is None
 
 
@@ -164,7 +165,7 @@ def test_a_file_is_known_by_any_of_our_hosts(url: str) -> None:
 )
 def test_a_data_uri_is_a_file(url: str, content_type: str, data: bytes) -> None:
     """Data URIs are read with and without base64, and are text unless they say otherwise."""
-    assert stored()[0].by_url(url, "") == File("data", content_type, data)
+    assert stored()[0].by_url(url, "") == File("data", content_type, Blob(data))
 
 
 @pytest.mark.parametrize(

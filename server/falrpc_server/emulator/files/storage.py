@@ -5,20 +5,22 @@ It takes files as values and knows nothing of how they are uploaded.
 
 import base64
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 from urllib.parse import quote, unquote_to_bytes
 
-from falrpc_server.emulator.answers import Answer, detail, header_problem
+from falrpc_server.emulator.answers import Answer, EventStream, detail, header_problem
 from falrpc_server.emulator.clock import Clock
+from falrpc_server.emulator.files.blobs import Blob
 from falrpc_server.emulator.ids import Ids
 from falrpc_server.emulator.routes import is_own_path
 
 __all__ = ["File", "Lifecycle", "Storage", "path_key"]
 
 FILES_MAX = 5_000
-FILES_BYTES_MAX = 1024 * 1024 * 1024
+FILES_BYTES_MAX = 8 * 1024**3
+WHOLE_BYTES_MAX = 16 * 1024 * 1024  # larger files are sent piece by piece
 NAME_CHARACTERS_MAX = 255
 LIFECYCLE_HEADERS = ("x-fal-object-lifecycle", "x-fal-object-lifecycle-preference")
 LIFETIME_SECONDS_MAX = 1e12  # far above any use, and still exact as a float
@@ -85,7 +87,7 @@ class File:
 
     name: str
     content_type: str
-    data: bytes
+    data: Blob
     lifecycle: Lifecycle = Lifecycle()
     owner: str = ""
     expires_at: float | None = None
@@ -120,7 +122,7 @@ class Storage:
     ) -> str:
         """Stores a file and returns its path."""
         path = self.new_path(name)
-        self.keep(path, File(name, content_type, data, lifecycle, owner))
+        self.keep(path, File(name, content_type, Blob(data), lifecycle, owner))
         return path
 
     def keep(self, path: str, file: File) -> None:
@@ -160,7 +162,7 @@ class Storage:
             return None
         return file
 
-    def get(self, path: str, users: Collection[str]) -> Answer:
+    def get(self, path: str, users: Collection[str]) -> Answer | EventStream:
         """A download by a reader with these identities, none for an anonymous one (§10.8)."""
         file = self.find(path)
         decision = file.decision(users) if file else "hide"
@@ -170,7 +172,11 @@ class Storage:
             return detail(403, "Forbidden")
         headers = {"content-type": file.content_type}
         # A multipart upload announces its type in JSON, which may hold what no header can.
-        return Answer(200, file.data, {"content-type": DEFAULT_TYPE} if header_problem(headers) else headers)
+        if header_problem(headers):
+            headers = {"content-type": DEFAULT_TYPE}
+        if len(file.data) <= WHOLE_BYTES_MAX:
+            return Answer(200, bytes(file.data), headers)
+        return EventStream(_pieces(file.data), {**headers, "content-length": str(len(file.data))})
 
     def _drop(self, key: bytes) -> None:
         file = self._files.pop(key, None)
@@ -191,7 +197,12 @@ def _from_data_uri(url: str) -> File | None:
         data = base64.b64decode(data, validate=True) if "base64" in encoding else data
     except ValueError:
         return None
-    return File("data", content_type or "text/plain", data)
+    return File("data", content_type or "text/plain", Blob(data))
+
+
+async def _pieces(data: Blob) -> AsyncIterator[bytes]:
+    for piece in data.pieces():
+        yield piece
 
 
 def _lifetime(seconds: Any) -> float | None:

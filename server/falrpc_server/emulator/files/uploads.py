@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from falrpc_server.emulator.answers import Answer, AppError, detail, json_answer
+from falrpc_server.emulator.answers import Answer, AppError, EventStream, detail, json_answer
 from falrpc_server.emulator.clock import Clock
+from falrpc_server.emulator.files.blobs import Blob
 from falrpc_server.emulator.files.bodies import parts_problem, read_object, read_seconds, read_text, refuse
 from falrpc_server.emulator.files.credentials import Credentials
 from falrpc_server.emulator.files.storage import (
@@ -28,7 +29,7 @@ from falrpc_server.emulator.routes import Incoming
 __all__ = ["Uploads"]
 
 UPLOADS_MAX = 5_000
-PARTS_BYTES_MAX = 1024 * 1024 * 1024
+PARTS_BYTES_MAX = 8 * 1024**3
 PART_NUMBER_MAX = 10_000
 TOKEN_SECONDS_MAX = 30 * 86_400
 SIGNED_URL_SECONDS_MAX = 7 * 86_400
@@ -52,7 +53,7 @@ class _Upload:
     started_by: str
     path: str
     file: File
-    parts: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    parts: dict[int, tuple[str, Blob]] = field(default_factory=dict)
     is_complete: bool = False
 
     def size_bytes(self) -> int:
@@ -81,7 +82,7 @@ class Uploads:
         self._uploads: dict[str, _Upload] = {}
         self._parts_bytes = 0
 
-    def answer(self, incoming: Incoming, user: str) -> Answer:
+    def answer(self, incoming: Incoming, user: str) -> Answer | EventStream:
         """Answers an operation on files: `upload_*`, `cdn_*` or `download`.
 
         Args:
@@ -93,7 +94,7 @@ class Uploads:
         except AppError as error:
             return error.answer
 
-    def _answer(self, incoming: Incoming, user: str) -> Answer:
+    def _answer(self, incoming: Incoming, user: str) -> Answer | EventStream:
         match incoming.target.operation:
             case "upload_token":
                 return self._token(incoming, user)
@@ -141,7 +142,9 @@ class Uploads:
         asked = read_object(incoming.body)
         name = read_text(asked, "file_name", DEFAULT_NAME)
         content_type = read_text(asked, "content_type", DEFAULT_TYPE)
-        upload = self._await(incoming, File(name, content_type, b"", Lifecycle.read(incoming.headers), user))
+        upload = self._await(
+            incoming, File(name, content_type, Blob(), Lifecycle.read(incoming.headers), user)
+        )
         url = f"{incoming.bases.cdn}/{upload.path}"
         return json_answer({"upload_url": f"{url}?signature={upload.secret}", "file_url": url})
 
@@ -157,7 +160,7 @@ class Uploads:
             return detail(411, "Length required")
         if incoming.headers.get("content-type") != upload.file.content_type:
             return detail(403, "Content type does not match")
-        self._storage.keep(upload.path, replace(upload.file, data=incoming.body))
+        self._storage.keep(upload.path, replace(upload.file, data=Blob(incoming.body)))
         return Answer(200, b"", {"etag": f'"{_etag(incoming.body)}"'})
 
     def _cdn_upload(self, incoming: Incoming) -> Answer:
@@ -186,7 +189,7 @@ class Uploads:
             return detail(400, "The upload is complete")
         self._forget(upload)
         etag = _etag(incoming.body)
-        upload.parts[number] = (etag, incoming.body)
+        upload.parts[number] = (etag, Blob(incoming.body))
         self._remember(upload)
         if upload.secret not in self._uploads:
             return detail(413, "The upload is too large")
@@ -203,9 +206,9 @@ class Uploads:
             return detail(400, problem)
         if not upload.is_complete:
             self._forget(upload)
-            data = b"".join(upload.parts[number][1] for number in sorted(upload.parts))
+            data = Blob.joined(upload.parts[number][1] for number in sorted(upload.parts))
             self._storage.keep(upload.path, replace(upload.file, data=data))
-            upload.parts, upload.is_complete = {number: (etags[number], b"") for number in etags}, True
+            upload.parts, upload.is_complete = {number: (etags[number], Blob()) for number in etags}, True
             self._remember(upload)
         return json_answer({"access_url": f"{incoming.bases.cdn}/{upload.path}"})
 
@@ -229,7 +232,7 @@ class Uploads:
         """The file that the headers of an upload with a CDN token describe (§10.3)."""
         user, headers = self._credentials.bearer(incoming.headers), incoming.headers
         name = headers.get("x-fal-file-name") or DEFAULT_NAME
-        return File(name, headers.get("content-type") or DEFAULT_TYPE, b"", Lifecycle.read(headers), user)
+        return File(name, headers.get("content-type") or DEFAULT_TYPE, Blob(), Lifecycle.read(headers), user)
 
     def _await(self, incoming: Incoming, file: File) -> _Upload:
         path = self._storage.new_path(file.name)

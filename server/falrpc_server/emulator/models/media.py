@@ -155,7 +155,7 @@ async def transcribe(work: Work) -> dict[str, Any]:
 async def _read_sound(work: Work, name: str) -> sounds.Sound:
     file, url = await work.fetch(name), work.input.get(name)
     try:
-        sound = await work.compute(sounds.decode, file.data)
+        sound = await work.compute(sounds.decode, bytes(file.data))
     except sounds.NotASound:
         formats = {"supported_formats": AUDIO_FORMATS}
         raise model_error(

@@ -131,7 +131,7 @@ async def read_image(work: Work, name: str) -> Image.Image:
     """Reads the picture at the URL in an input field. Raises AppError (§12.2)."""
     file = await work.fetch(name)
     try:
-        return await work.compute(images.decode, file.data)
+        return await work.compute(images.decode, bytes(file.data))
     except images.NotAnImage:
         url = work.input.get(name)
         raise model_error("image_load_error", name, "Failed to load the image.", url) from None

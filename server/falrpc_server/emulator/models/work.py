@@ -10,6 +10,7 @@ import aiohttp
 
 from falrpc_server.emulator.answers import Answer
 from falrpc_server.emulator.clock import Clock
+from falrpc_server.emulator.files.blobs import Blob
 from falrpc_server.emulator.files.storage import File, Lifecycle, Storage
 from falrpc_server.emulator.ids import Ids
 from falrpc_server.emulator.models.inputs import Field, Input, model_error
@@ -44,7 +45,7 @@ class Downloads:
                     data += piece
                     if len(data) > FETCH_BYTES_MAX:
                         return None
-                return File("download", response.content_type, bytes(data))
+                return File("download", response.content_type, Blob(bytes(data)))
         except (aiohttp.ClientError, OSError, ValueError, OverflowError):  # odd URLs raise the last two
             return None
 
