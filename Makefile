@@ -6,6 +6,7 @@
 #   make test-errors       of them: fal's failures as statuses, and the cases in tests/cases/errors
 #   make test-faults       of them: what goes wrong between fal, the service and its callers
 #   make test-streams      of them: many streams, slow readers, shared following
+#   make test-uploads      of them: files of any size
 #   make soak     ten minutes of calls that come and go, for leaks (SOAK_SECONDS=600)
 #   make mutants  breaks the service in one way after the other, and sees that tests notice
 #   make check    format, lint, types, proto lint, generated files current
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 GEN_VENV := build/gen-venv
 TESTS ?= tests
 
-.PHONY: demo test test-conformance test-errors test-faults test-streams soak mutants check gen format lock clean
+.PHONY: demo test test-conformance test-errors test-faults test-streams test-uploads soak mutants check gen format lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.runtime
@@ -42,6 +43,10 @@ test-streams: TESTS = tests/streams tests/unit/test_mailbox.py tests/unit/test_t
 	tests/unit/test_events.py tests/unit/test_model_events.py tests/unit/test_streams.py tests/unit/test_call.py \
 	tests/service/test_stream_calls.py tests/service/test_queue_calls.py
 test-streams: test
+
+test-uploads: TESTS = tests/uploads tests/service/test_upload_calls.py tests/unit/test_byte_budget.py \
+	tests/unit/test_upload_targets.py tests/cli/test_inputs.py tests/emulator/test_blobs.py
+test-uploads: test
 
 SOAK_SECONDS ?= 600
 soak: $(VENV)/.dev

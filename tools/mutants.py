@@ -209,6 +209,34 @@ MUTANTS = [
         "",
         ("tests/service/test_leaving.py",),
     ),
+    Mutant(
+        "files are not compared with their digest",
+        "fal_http/upload_parts.py",
+        "if self._sha256 and self._sha256 != self.digest:",
+        "if not self._sha256 and self._sha256 == self.digest:",
+        ("tests/uploads/test_parts.py",),
+    ),
+    Mutant(
+        "the key goes where files go",
+        "fal_http/exchange.py",
+        "credential = () if is_at_storage else self._credential",
+        "credential = self._credential",
+        ("tests/unit/test_client.py",),
+    ),
+    Mutant(
+        "bytes go to any host",
+        "fal_http/storage_answers.py",
+        "listed = any(host == name",
+        "listed = True or any(host == name",
+        ("tests/unit/test_upload_targets.py",),
+    ),
+    Mutant(
+        "parts take memory that others have",
+        "fal_http/byte_budget.py",
+        "if not self._line and count <= self._free:",
+        "if True:",
+        ("tests/unit/test_byte_budget.py",),
+    ),
 ]
 
 

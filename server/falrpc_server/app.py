@@ -17,13 +17,17 @@ from falrpc import v1
 from falrpc_server import garbage
 from falrpc_server.background import BackgroundTasks
 from falrpc_server.config import Settings
-from falrpc_server.fal_http import answers, retry, wire
+from falrpc_server.fal_http import retry, wire
+from falrpc_server.fal_http.cdn_storage import CdnStorage
 from falrpc_server.fal_http.client import Bounds, FalClient
 from falrpc_server.fal_http.exchange import Exchanges, Guards
 from falrpc_server.fal_http.queue_watch import Pace
+from falrpc_server.fal_http.storage import SignedUrlStorage, Storage
+from falrpc_server.fal_http.storage_answers import host_of
+from falrpc_server.fal_http.transfers import Transfers
 from falrpc_server.fal_http.transport import Limits as TransportLimits
 from falrpc_server.fal_http.transport import Transport
-from falrpc_server.fal_http.uploads import UploadBounds
+from falrpc_server.fal_http.uploads import UploadBounds, Uploads
 from falrpc_server.interceptors.adapter import Chain
 from falrpc_server.interceptors.call import LOGGED_CHARACTERS_MAX, CallRegistry
 from falrpc_server.interceptors.deadline import deadline
@@ -99,7 +103,8 @@ class Gateway:
             settings.status_calls_per_second,
             lambda what, value: log.warning("fal.noticed", what=what, value=value[:LOGGED_CHARACTERS_MAX]),
         )
-        servicer = Servicer(fal, watchers, self._background, _limits(settings))
+        uploads = Uploads(_storage(exchanges, settings), _upload_bounds(settings))
+        servicer = Servicer(fal, uploads, watchers, self._background, _limits(settings))
         interceptors = [
             observe,
             ending,
@@ -210,16 +215,24 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
 
 def _hosts(settings: Settings) -> wire.Hosts:
     if base := settings.emulator_url:
-        host = answers.host_of(base)
-        return wire.Hosts(f"{base}/run", f"{base}/queue", f"{base}/rest", uploads=(host,))
+        uploads = (host_of(base),)
+        return wire.Hosts(f"{base}/run", f"{base}/queue", f"{base}/rest", f"{base}/cdn", uploads=uploads)
     return wire.Hosts(
         run=settings.fal_run_url,
         queue=settings.fal_queue_url,
         rest=settings.fal_rest_url,
+        cdn=settings.fal_cdn_url,
         run_backup=settings.run_backup_url,
         queue_backup=settings.queue_backup_url,
         uploads=settings.upload_hosts,
     )
+
+
+def _storage(exchanges: Exchanges, settings: Settings) -> Storage:
+    transfers = Transfers(exchanges, _bounds(settings))
+    if settings.upload_credential == "cdn-token":
+        return CdnStorage(transfers, _hosts(settings))
+    return SignedUrlStorage(transfers, _hosts(settings))
 
 
 def _guards(settings: Settings) -> Guards:
@@ -245,7 +258,19 @@ def _limits(settings: Settings) -> Limits:
     return Limits(
         input_bytes_max=settings.input_bytes_max,
         heartbeat_seconds=settings.heartbeat_seconds,
-        upload_bounds=UploadBounds(settings.upload_bytes_max, settings.upload_collect_bytes_max),
+        upload_bytes_max=settings.upload_bytes_max,
+        upload_idle_seconds=settings.upload_idle_seconds,
+    )
+
+
+def _upload_bounds(settings: Settings) -> UploadBounds:
+    return UploadBounds(
+        file_bytes_max=settings.upload_bytes_max,
+        single_bytes_max=settings.upload_single_bytes_max,
+        part_bytes=settings.upload_part_bytes,
+        part_seconds_max=settings.upload_part_seconds_max,
+        parts_at_once=settings.upload_parts_at_once,
+        buffer_bytes_max=settings.upload_buffer_bytes_max,
     )
 
 
@@ -272,6 +297,8 @@ def _server_options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 512 * 1024),
         ("grpc.so_reuseport", 0),
         *([("grpc.max_connection_age_ms", max(1, round(age_seconds * 1000)))] if age_seconds else []),
     ]

@@ -19,6 +19,8 @@ SECRETS = ("fal_key", "fal_key_id", "fal_key_secret")
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1, le=2**31 - 1)]
+PARTS_MAX = 10_000  # of a file
+FileBytes = Annotated[int, Field(ge=1, le=2**40)]
 
 
 class ConfigError(Exception):
@@ -74,6 +76,10 @@ class Settings(BaseSettings):
     fal_run_url: str = Field(FAL_RUN, description="fal's host for runs and streams.")
     fal_queue_url: str = Field(FAL_QUEUE, description="fal's host for queue requests.")
     fal_rest_url: str = Field("https://rest.fal.ai", description="fal's host for uploads.")
+    fal_cdn_url: str = Field(
+        "https://v3.fal.media",
+        description="fal's host for whole files, with `FALRPC_UPLOAD_CREDENTIAL=cdn-token`.",
+    )
     fal_run_backup_url: str = Field(
         FAL_RUN_BACKUP,
         description="Stands in for the host of runs when no connection to that one can be made. The default "
@@ -183,10 +189,35 @@ class Settings(BaseSettings):
         16 * 1024 * 1024, description="Largest gRPC message received; grpc itself refuses larger ones."
     )
     send_bytes_max: Bytes = Field(64 * 1024 * 1024, description="Largest gRPC message sent.")
-    upload_bytes_max: Bytes = Field(90 * 1024 * 1024, description="Largest file of Upload.")
-    upload_collect_bytes_max: Bytes = Field(
-        32 * 1024 * 1024,
-        description="Largest file of Upload whose size is not declared: it is held in memory.",
+    upload_bytes_max: FileBytes = Field(10 * 1024**3, description="Largest file of Upload.")
+    upload_credential: Literal["signed-url", "cdn-token"] = Field(
+        "signed-url",
+        description="How files go to fal: to a URL that fal signs for each, or to its CDN with a token that "
+        "is kept for many and renewed in time. The second saves a request for each file that goes whole.",
+    )
+    upload_single_bytes_max: Bytes = Field(
+        90 * 1024 * 1024,
+        description="Largest file that goes to fal whole; larger ones go in parts.",
+    )
+    upload_part_bytes: int = Field(
+        10 * 1024 * 1024,
+        ge=5 * 1024 * 1024,
+        le=100 * 1024 * 1024,
+        description="The size of such parts. A file has 10,000 of them at the most.",
+    )
+    upload_part_seconds_max: Seconds = Field(
+        120.0,
+        description="How long a caller may take for a part: it holds memory that others wait for.",
+    )
+    upload_parts_at_once: int = Field(
+        4, ge=1, le=100, description="How many parts of one file are sent at once."
+    )
+    upload_buffer_bytes_max: Bytes = Field(
+        128 * 1024 * 1024,
+        description="Memory for parts of all uploads together. Those that find none wait, and their callers.",
+    )
+    upload_idle_seconds: Seconds = Field(
+        60.0, description="How long a caller of Upload may take for the next chunk."
     )
 
     drain_delay_seconds: float = Field(
@@ -210,7 +241,9 @@ class Settings(BaseSettings):
     _limits = field_validator("endpoint_limits", mode="before")(config_values.endpoint_limits)
     _proxy = field_validator("proxy_url")(config_values.proxy_url)
     _listen = field_validator("listen")(config_values.listen)
-    _urls = field_validator("emulator_url", "fal_run_url", "fal_queue_url", "fal_rest_url")(config_values.url)
+    _urls = field_validator("emulator_url", "fal_run_url", "fal_queue_url", "fal_rest_url", "fal_cdn_url")(
+        config_values.url
+    )
     _backups = field_validator("fal_run_backup_url", "fal_queue_backup_url")(config_values.backup_url)
 
     @model_validator(mode="after")
@@ -297,6 +330,12 @@ def _limit_problems(settings: Settings) -> list[str]:
         problems.append("FALRPC_INPUT_BYTES_MAX: must not exceed FALRPC_RECEIVE_BYTES_MAX")
     if settings.output_bytes_max >= settings.send_bytes_max:
         problems.append("FALRPC_OUTPUT_BYTES_MAX: must be less than FALRPC_SEND_BYTES_MAX")
+    if settings.upload_part_bytes > settings.upload_buffer_bytes_max:
+        problems.append("FALRPC_UPLOAD_PART_BYTES: must not exceed FALRPC_UPLOAD_BUFFER_BYTES_MAX")
+    if settings.upload_bytes_max > PARTS_MAX * settings.upload_part_bytes:
+        problems.append(
+            f"FALRPC_UPLOAD_BYTES_MAX: must not exceed {PARTS_MAX:,} times FALRPC_UPLOAD_PART_BYTES"
+        )
     if settings.poll_first_seconds > settings.poll_seconds_max:
         problems.append("FALRPC_POLL_FIRST_SECONDS: must not exceed FALRPC_POLL_SECONDS_MAX")
     return problems

@@ -14,7 +14,6 @@ from google.protobuf.message import Message
 
 from falrpc import v1
 from falrpc_server.background import BackgroundTasks
-from falrpc_server.fal_http import uploads
 from falrpc_server.fal_http.client import FalClient
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.models import (
@@ -31,6 +30,8 @@ from falrpc_server.fal_http.models import (
 from falrpc_server.fal_http.results import outcome_of
 from falrpc_server.fal_http.retry import is_passing
 from falrpc_server.fal_http.streams import model_events, workflow_events
+from falrpc_server.fal_http.upload_errors import UploadStalled
+from falrpc_server.fal_http.uploads import Uploads
 from falrpc_server.interceptors.call import Call
 from falrpc_server.translate import json_text, requests, responses
 from falrpc_server.translate.violations import InvalidRequest, Violation
@@ -41,6 +42,7 @@ __all__ = ["Limits", "Servicer"]
 ABANDON_SECONDS_MAX = 10.0
 ABANDON_PAUSE_SECONDS = 0.5
 LARGE_REQUEST_BYTES = 256 * 1024
+PROGRESS_SECONDS = 5.0  # between two log lines about one upload
 
 _Request = TypeVar("_Request", bound=Message)
 _Asked = TypeVar("_Asked")
@@ -53,21 +55,29 @@ class Limits:
     Attributes:
         input_bytes_max: Largest input, as JSON text.
         heartbeat_seconds: How long a stream may be silent before a heartbeat; 0 for never.
-        upload_bounds: How large files may be.
+        upload_bytes_max: Largest file.
+        upload_idle_seconds: How long a caller may take for the next chunk of a file.
     """
 
     input_bytes_max: int = 12 * 1024 * 1024
     heartbeat_seconds: float = 15.0
-    upload_bounds: uploads.UploadBounds = dataclasses.field(default_factory=uploads.UploadBounds)
+    upload_bytes_max: int = 10 * 1024**3
+    upload_idle_seconds: float = 60.0
 
 
 class Servicer:
     """The methods of falrpc.v1.FalService. The protos say what each does."""
 
     def __init__(
-        self, fal: FalClient, watchers: Watchers, background: BackgroundTasks, limits: Limits
+        self,
+        fal: FalClient,
+        uploads: Uploads,
+        watchers: Watchers,
+        background: BackgroundTasks,
+        limits: Limits,
     ) -> None:
         self._fal = fal
+        self._uploads = uploads
         self._watchers = watchers
         self._background = background
         self._limits = limits
@@ -191,15 +201,15 @@ class Servicer:
             call.succeeded(stream.call)
 
     async def Upload(self, messages: AsyncIterator[v1.UploadRequest], call: Call) -> v1.UploadResponse:
-        asked = requests.upload(await _header(messages), self._limits.upload_bounds.file_bytes_max)
-        stored = await uploads.store(
-            self._fal,
+        idle_seconds = self._limits.upload_idle_seconds
+        asked = requests.upload(await _header(messages, idle_seconds), self._limits.upload_bytes_max)
+        stored = await self._uploads.store(
             asked.upload,
-            _chunks(messages),
+            _chunks(messages, idle_seconds),
             call.scope,
             size=asked.size,
             sha256=asked.sha256,
-            bounds=self._limits.upload_bounds,
+            progress=_progress(call, asked.size),
         )
         return responses.upload(stored)
 
@@ -215,8 +225,8 @@ class Servicer:
         """The input as it goes to fal: the attachments' names replaced by URLs."""
         urls = {}
         for attachment in asked.attachments:
-            urls[attachment.name] = await uploads.store_bytes(
-                self._fal, attachment.upload, attachment.data, call.scope
+            urls[attachment.name] = await self._uploads.store_bytes(
+                attachment.upload, attachment.data, call.scope
             )
         return await asyncio.to_thread(json_text.with_attachments, asked.body, urls) if urls else asked.body
 
@@ -295,16 +305,40 @@ def _about_handle(call: Call, handle: v1.RequestHandle) -> None:
     call.is_about(handle.endpoint_id, handle.request_id)
 
 
-async def _header(messages: AsyncIterator[v1.UploadRequest]) -> v1.UploadHeader:
-    async for message in messages:
-        if message.WhichOneof("part") == "header":
-            return message.header
-        break
-    raise InvalidRequest([Violation("header", "must be the first message")])
+def _progress(call: Call, size: int | None) -> Callable[[int], None]:
+    """What logs how far an upload is, now and then."""
+    clock = asyncio.get_running_loop().time
+    next_at = clock() + PROGRESS_SECONDS
+
+    def log(sent: int) -> None:
+        nonlocal next_at
+        if clock() >= next_at:
+            next_at = clock() + PROGRESS_SECONDS
+            call.log.info("upload.progress", sent=sent, size=size)
+
+    return log
 
 
-async def _chunks(messages: AsyncIterator[v1.UploadRequest]) -> AsyncIterator[bytes]:
-    async for message in messages:
+async def _header(messages: AsyncIterator[v1.UploadRequest], idle_seconds: float) -> v1.UploadHeader:
+    message = await _next(messages, idle_seconds)
+    if message is None or message.WhichOneof("part") != "header":
+        raise InvalidRequest([Violation("header", "must be the first message")])
+    return message.header
+
+
+async def _chunks(messages: AsyncIterator[v1.UploadRequest], idle_seconds: float) -> AsyncIterator[bytes]:
+    # A caller who leaves looks like the end for a moment: the cancel comes before anything is completed.
+    while message := await _next(messages, idle_seconds):
         if message.WhichOneof("part") != "chunk":
             raise InvalidRequest([Violation("chunk", "is required in every message after the header")])
-        yield message.chunk
+        chunk = message.chunk
+        del message  # it has a copy
+        yield chunk
+
+
+async def _next(messages: AsyncIterator[v1.UploadRequest], idle_seconds: float) -> v1.UploadRequest | None:
+    try:
+        async with asyncio.timeout(idle_seconds):
+            return await anext(messages, None)
+    except TimeoutError:
+        raise UploadStalled from None

@@ -41,12 +41,14 @@ async def test_a_file(gateway: Running, fal: Fal, size: int | None) -> None:
     assert "authorization" not in put["headers"]
 
 
-async def test_an_empty_file(gateway: Running) -> None:
-    """A file without a byte is a file."""
-    header = v1.UploadHeader(file_name="empty", size=0)
-    response = await gateway.stub.Upload(messages(header, b""))
-    assert (response.size, response.content_type) == (0, "application/octet-stream")
-    assert httpx.get(response.url, trust_env=False).content == b""
+@pytest.mark.parametrize(
+    ("size", "field"), [(0, "header.size"), (None, "chunk")], ids=["declared", "unknown"]
+)
+async def test_an_empty_file(gateway: Running, fal: Fal, size: int | None, field: str) -> None:
+    """A file without a byte is INVALID_ARGUMENT, and fal is asked for nothing."""
+    failed = await failure_of(gateway.stub.Upload(messages(v1.UploadHeader(file_name="f", size=size), b"")))
+    assert (failed.code, failed.fields) == ("INVALID_ARGUMENT", [field])
+    assert fal.received() == []
 
 
 @pytest.mark.parametrize(
@@ -119,19 +121,18 @@ async def test_a_second_header(gateway: Running) -> None:
     assert (failed.code, failed.fields) == ("INVALID_ARGUMENT", ["chunk"])
 
 
-async def test_the_limits(emulator_url: str, fal: Fal) -> None:
-    """Files past FALRPC_UPLOAD_BYTES_MAX, or FALRPC_UPLOAD_COLLECT_BYTES_MAX without a size, are refused."""
-    limits = {"upload_bytes_max": 1_000, "upload_collect_bytes_max": 500}
-    async with running_gateway(emulator_url=emulator_url, **limits) as gateway:
-        at_limit = v1.UploadHeader(file_name="f", size=1_000)
+@pytest.mark.parametrize("size", [1_001, None], ids=["size declared", "size unknown"])
+async def test_too_large(emulator_url: str, fal: Fal, size: int | None) -> None:
+    """Files past FALRPC_UPLOAD_BYTES_MAX are RESOURCE_EXHAUSTED, UPLOAD_TOO_LARGE; fal is asked for nothing."""
+    async with running_gateway(emulator_url=emulator_url, upload_bytes_max=1_000) as gateway:
+        at_limit = v1.UploadHeader(file_name="f")
         assert (await gateway.stub.Upload(messages(at_limit, DATA[:1_000]))).size == 1_000
-        beyond = v1.UploadHeader(file_name="f", size=1_001)
+        fal.reset()
+        beyond = v1.UploadHeader(file_name="f", size=size)
         failed = await failure_of(gateway.stub.Upload(messages(beyond, DATA[:1_001])))
-        assert failed.fields == ["header.size"]
-        collected = v1.UploadHeader(file_name="f")
-        assert (await gateway.stub.Upload(messages(collected, DATA[:500]))).size == 500
-        failed = await failure_of(gateway.stub.Upload(messages(collected, DATA[:501])))
-        assert failed.fields == ["header.size"]
+    assert (failed.code, failed.info.reason) == ("RESOURCE_EXHAUSTED", "UPLOAD_TOO_LARGE")
+    assert failed.info.metadata["limit_bytes"] == "1000"
+    assert fal.received() == []
 
 
 async def test_a_host_that_is_not_on_the_list(gateway: Running, fal: Fal) -> None:

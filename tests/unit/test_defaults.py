@@ -62,7 +62,20 @@ def test_the_service(settings: Settings) -> None:
     assert ServiceLimits() == ServiceLimits(
         input_bytes_max=settings.input_bytes_max,
         heartbeat_seconds=settings.heartbeat_seconds,
-        upload_bounds=UploadBounds(settings.upload_bytes_max, settings.upload_collect_bytes_max),
+        upload_bytes_max=settings.upload_bytes_max,
+        upload_idle_seconds=settings.upload_idle_seconds,
+    )
+
+
+def test_uploads(settings: Settings) -> None:
+    """How large files may be, and how they go, is as set."""
+    assert UploadBounds() == UploadBounds(
+        file_bytes_max=settings.upload_bytes_max,
+        single_bytes_max=settings.upload_single_bytes_max,
+        part_bytes=settings.upload_part_bytes,
+        part_seconds_max=settings.upload_part_seconds_max,
+        parts_at_once=settings.upload_parts_at_once,
+        buffer_bytes_max=settings.upload_buffer_bytes_max,
     )
 
 

@@ -132,7 +132,7 @@ def attached(text: str, **files: v1.Attachment) -> requests.PaidCall:
 
 
 def test_attachments_are_uploads_to_make() -> None:
-    """Each declared file gets a name and type: its own, else its key's and by its extension."""
+    """Each declared file gets a name and type: its own, else its key's and none yet."""
     call = attached(
         '{"a":"attachment:x","b":["attachment:y.png"]}',
         x=v1.Attachment(data=b"1", content_type="text/plain", file_name="a.bin"),
@@ -140,7 +140,7 @@ def test_attachments_are_uploads_to_make() -> None:
     )
     assert [(a.name, a.upload.file_name, a.upload.content_type, a.data) for a in call.attachments] == [
         ("x", "a.bin", "text/plain", b"1"),
-        ("y.png", "y.png", "image/png", b"2"),
+        ("y.png", "y.png", "", b"2"),
     ]
 
 
@@ -297,20 +297,19 @@ def test_attaching_is_not_submitting() -> None:
 
 
 def test_an_uploads_header() -> None:
-    """Type by extension, declared size and digest, and the lifecycle are read from the header."""
+    """Name, type, declared size and digest, and the lifecycle are read from the header."""
     header = v1.UploadHeader(
         file_name="kätze.png",
-        size=0,
+        content_type="image/webp",
+        size=1,
         sha256=b"\x00" * 32,
         lifecycle=v1.ObjectLifecycle(expiration=duration_pb2.Duration(seconds=60)),
     )
     call = requests.upload(header, 100)
-    assert (call.upload.file_name, call.upload.content_type, call.size) == ("kätze.png", "image/png", 0)
+    assert (call.upload.file_name, call.upload.content_type, call.size) == ("kätze.png", "image/webp", 1)
     assert call.upload.lifecycle_json == '{"expiration_duration_seconds": 60}'
-    assert requests.upload(v1.UploadHeader(file_name="x"), 100).size is None
-    assert (
-        requests.upload(v1.UploadHeader(file_name="x"), 100).upload.content_type == "application/octet-stream"
-    )
+    call = requests.upload(v1.UploadHeader(file_name="x.png"), 100)
+    assert (call.size, call.upload.content_type) == (None, "")
 
 
 @pytest.mark.parametrize(
@@ -323,7 +322,7 @@ def test_an_uploads_header() -> None:
         (v1.UploadHeader(file_name="a" * 256), ["header.file_name"]),
         (v1.UploadHeader(file_name="a", content_type="x"), ["header.content_type"]),
         (v1.UploadHeader(file_name="a", size=-1), ["header.size"]),
-        (v1.UploadHeader(file_name="a", size=101), ["header.size"]),
+        (v1.UploadHeader(file_name="a", size=0), ["header.size"]),
         (v1.UploadHeader(file_name="a", sha256=b"x"), ["header.sha256"]),
         (
             v1.UploadHeader(

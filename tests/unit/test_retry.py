@@ -119,10 +119,13 @@ def test_a_stored_outcome_is_not_read_again(status: int) -> None:
     assert delay(error) is None
 
 
-def test_bytes_are_not_repeated_once_sent() -> None:
-    """A file's bytes are sent again only when nothing of them left."""
-    assert delay(failed(Operation.UPLOAD_PUT, Failure.INTERRUPTED)) is None
-    assert delay(failed(Operation.UPLOAD_PUT, Failure.ANSWER, 503)) is None
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_bytes_of_files_are_repeated(status: int) -> None:
+    """A file's bytes replace themselves: they are sent again after all that may pass."""
+    for operation in (Operation.UPLOAD_PUT, Operation.UPLOAD_PART, Operation.UPLOAD_COMPLETE):
+        assert delay(failed(operation, Failure.INTERRUPTED)) is not None
+        assert delay(failed(operation, Failure.ANSWER, status)) is not None
+        assert delay(failed(operation, Failure.ANSWER, 403)) is None
 
 
 @pytest.mark.parametrize("resends_max", range(4))

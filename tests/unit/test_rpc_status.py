@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tests.failures import unpacked_details
 
 from falrpc import v1
-from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError, UploadMismatch
+from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError
 from falrpc_server.fal_http.models import Operation
+from falrpc_server.fal_http.upload_errors import UploadMismatch, UploadTooLarge
 from falrpc_server.translate import error_texts, interruptions, rpc_status, status_table, verdicts
 from falrpc_server.translate.interruptions import CallProgress
 from falrpc_server.translate.status_table import Delivery, Quota, Row
@@ -305,6 +306,8 @@ def our_reasons() -> set[str]:
     made = [
         verdicts.of_invalid_request(InvalidRequest([Violation("a", "b")])),
         verdicts.of_upload_mismatch(UploadMismatch("a", "b")),
+        verdicts.of_upload_too_large(UploadTooLarge(1, is_declared=True)),
+        verdicts.of_upload_stalled(),
         interruptions.of_deadline(cut),
         interruptions.of_drain(cut),
         interruptions.of_stalled_reader(cut),

@@ -1,6 +1,5 @@
 """Requests to fal as bytes (fal-http-api.md §3 to §7, §10)."""
 
-import json
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -11,7 +10,6 @@ from falrpc_server.fal_http.models import (
     EndpointId,
     QueueOptions,
     RequestRef,
-    Upload,
 )
 
 HOSTS = wire.Hosts()
@@ -130,15 +128,3 @@ def test_queue_options() -> None:
     assert headers["X-Fal-No-Retry"] == "1"
     assert parse_qs(urlsplit(request.url).query) == {"fal_webhook": [webhook], "fal_max_queue_length": ["0"]}
     assert urlsplit(request.url).fragment == ""
-
-
-def test_upload_requests() -> None:
-    """Initiation names type and file with the lifecycle; the PUT declares its length and nothing of fal's."""
-    upload = Upload("kätze.png", "image/png", '{"expiration_duration_seconds": 60}')
-    initiate = wire.initiate_upload(HOSTS, upload)
-    assert initiate.url == "https://rest.fal.ai/storage/upload/initiate?storage_type=fal-cdn-v3"
-    assert json.loads(initiate.body or b"") == {"content_type": "image/png", "file_name": "kätze.png"}
-    assert ("X-Fal-Object-Lifecycle", upload.lifecycle_json) in initiate.headers
-    put = wire.put_upload("https://v3.fal.media/u?sig=1", upload, 7)
-    assert (put.method, put.url) == ("PUT", "https://v3.fal.media/u?sig=1")
-    assert put.headers == (("Content-Type", "image/png"), ("Content-Length", "7"))

@@ -22,11 +22,11 @@ def upload(
     connection: Connection,
     security: Security,
     content_type: Annotated[
-        str, typer.Option(help="Its media type. Without it: by the name's extension.")
+        str, typer.Option(help="Its media type. Without it: by the name's extension or the first bytes.")
     ] = "",
     fetched_bytes_max: Annotated[
         int, typer.Option(min=1, help="The largest file that is fetched from a URL.")
-    ] = 256 * 1024**2,
+    ] = 10 * 1024**3,
 ) -> None:
     """Store files at fal and print their URLs, to be used in inputs.
 

@@ -3,12 +3,8 @@
 It knows fal's envelopes (docs/fal-http-api.md §5 to §7, §10); error answers are error_bodies.py's affair.
 """
 
-import ipaddress
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -24,28 +20,22 @@ from falrpc_server.fal_http.models import (
     Submitted,
     is_request_id,
 )
-from falrpc_server.fal_http.wire import Hosts
 
 __all__ = [
     "Malformed",
     "Truncated",
-    "UploadTarget",
     "call_info",
-    "host_of",
+    "decode",
     "is_framed",
-    "is_loopback",
     "read_cancel",
     "read_output",
     "read_status",
     "read_submitted",
-    "read_upload_target",
 ]
 
 INT32_MAX = 2**31 - 1
 
 _T = TypeVar("_T")
-_URL = re.compile(r"[!-~]+")
-_HOST = re.compile(r"[a-z0-9.-]+")
 
 
 class Malformed(Exception):
@@ -88,14 +78,9 @@ class _CancelBody(msgspec.Struct):
     status: str | None = None
 
 
-class _UploadBody(msgspec.Struct):
-    upload_url: str
-    file_url: str
-
-
 def read_submitted(body: bytes) -> Submitted:
     """Reads a submission's answer (§7.2). Raises Malformed."""
-    answer = _decode(body, _SubmitBody)
+    answer = decode(body, _SubmitBody)
     if not is_request_id(answer.request_id):
         raise Malformed("request_id is not an id")
     return Submitted(answer.request_id, _position(answer.queue_position), answer.status_url or "")
@@ -107,7 +92,7 @@ def read_status(body: bytes) -> QueueStatus:
     The outcome is what fal says outright: FAILED or CANCELLED with `error` or `error_type`, else
     UNKNOWN. It is never SUCCEEDED, because a failed model's status may carry neither.
     """
-    answer = _decode(body, _StatusBody)
+    answer = decode(body, _StatusBody)
     if not answer.status:
         raise Malformed("status without a state")
     try:
@@ -136,61 +121,9 @@ def read_status(body: bytes) -> QueueStatus:
 def read_cancel(body: bytes) -> CancelOutcome:
     """Reads the 2xx answer to a cancellation (§7.7). Total: fal's own documents disagree about it."""
     try:
-        return CancelOutcome(_decode(body, _CancelBody).status or "")
+        return CancelOutcome(decode(body, _CancelBody).status or "")
     except (Malformed, ValueError):
         return CancelOutcome.UNSPECIFIED
-
-
-@dataclass(frozen=True, slots=True)
-class UploadTarget:
-    """Where to put a file, and where it can be read then (§10.6)."""
-
-    upload_url: str
-    file_url: str
-
-    def is_allowed(self, hosts: Hosts) -> bool:
-        """Whether the bytes may go there: https (or a loopback address) at a listed host or below it.
-
-        Whatever two readers of a URL could read differently is not allowed.
-        """
-        url = self.upload_url
-        if not _URL.fullmatch(url) or "\\" in url:
-            return False
-        try:
-            parts, host = urlsplit(url), host_of(url)
-            parts.port  # noqa: B018 # it is read on demand, and may be nonsense
-        except ValueError:
-            return False
-        if "@" in parts.netloc or "xn--" in host or not (_HOST.fullmatch(host) or _is_address(host)):
-            return False
-        listed = any(host == name or host.endswith(f".{name}") for name in hosts.uploads)
-        return listed and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
-
-
-def host_of(url: str) -> str:
-    """The host name of a URL in lower case, empty when it has none. Raises ValueError for nonsense."""
-    return (urlsplit(url).hostname or "").lower()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a URL's host name is this machine: the only place where plain http is fit for a key."""
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def read_upload_target(body: bytes) -> UploadTarget:
-    """Reads an upload initiation's answer (§10.6). Raises Malformed."""
-    answer = _decode(body, _UploadBody)
-    if not answer.file_url:
-        raise Malformed("file_url is empty")
-    return UploadTarget(answer.upload_url, answer.file_url)
 
 
 def read_output(http_status: int, headers: Mapping[str, str], body: bytes) -> Payload:
@@ -240,7 +173,8 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _decode(body: bytes, shape: type[_T]) -> _T:
+def decode(body: bytes, shape: type[_T]) -> _T:
+    """Reads a body of the envelope. Raises Malformed."""
     try:
         return json_syntax.decode(body, shape)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

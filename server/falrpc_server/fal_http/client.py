@@ -29,7 +29,6 @@ from falrpc_server.fal_http.models import (
     RequestRef,
     Scope,
     Submitted,
-    Upload,
 )
 from falrpc_server.fal_http.results import outcome_when_there, when_there
 
@@ -225,34 +224,6 @@ class FalClient:
                 return CancelOutcome.ALREADY_COMPLETED
             raise
         return answers.read_cancel(answer.body)
-
-    async def initiate_upload(self, upload: Upload, scope: Scope) -> answers.UploadTarget:
-        """Asks where to put a file (§10.6)."""
-        about = About(Operation.UPLOAD_INITIATE)
-        answer = await self._fetch(wire.initiate_upload(self._hosts, upload), about, scope)
-        target = _read(answers.read_upload_target, answer.body, answer.status, about)
-        if not target.is_allowed(self._hosts):
-            raise about.failed(Failure.HOST_REFUSED, "upload_url is not on the list", answer.status)
-        return target
-
-    async def put_upload(
-        self,
-        target: answers.UploadTarget,
-        upload: Upload,
-        size: int,
-        chunks: AsyncIterator[bytes],
-        scope: Scope,
-    ) -> None:
-        """Puts a file's bytes where fal said (§10.6). The chunks are read once, so nothing is resent."""
-        request = wire.put_upload(target.upload_url, upload, size)
-        await self._exchanges.fetch(
-            request,
-            About(Operation.UPLOAD_PUT),
-            scope,
-            idle_seconds=self._bounds.read_idle_seconds,
-            bytes_max=ENVELOPE_BYTES_MAX,
-            chunks=chunks,
-        )
 
     async def _fetch(self, request: wire.Request, about: About, scope: Scope) -> Answer:
         """An exchange that should answer at once, and briefly."""

@@ -20,7 +20,6 @@ __all__ = [
     "ErrorAnswer",
     "Failure",
     "FalError",
-    "UploadMismatch",
     "clean_text",
     "read",
     "text_of",
@@ -179,15 +178,6 @@ class FalError(Exception):
         self.retry_after_seconds = answer.retry_after_seconds if answer else retry_after_seconds
         self.text = text
         self.cause = cause
-
-
-class UploadMismatch(Exception):
-    """The bytes of an upload are not what their sender declared."""
-
-    def __init__(self, field: str, description: str) -> None:
-        super().__init__(f"{field} {description}")
-        self.field = field
-        self.description = description
 
 
 def read(status: int, headers: Mapping[str, str], body: bytes) -> ErrorAnswer:

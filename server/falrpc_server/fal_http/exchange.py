@@ -64,6 +64,7 @@ class Exchanges:
         self._standard_headers = (("User-Agent", user_agent), ("Accept-Encoding", "identity"))
         self._guards = guards or Guards()
         self._budget = retry.Budget(self._guards.retries)
+        self._budget_of_uploads = retry.Budget(retry.OF_UPLOADS)
         self._endpoints = EndpointLimits(self._guards.endpoint_limits, self._guards.place_seconds)
         self._hosts = HostHealth(self._guards.breaker_failures, self._guards.breaker_seconds)
 
@@ -76,7 +77,7 @@ class Exchanges:
         idle_seconds: float | None,
         bytes_max: int,
         total_seconds: float | None = None,
-        chunks: AsyncIterator[bytes] | None = None,
+        chunks: AsyncIterator[bytes] | Callable[[], AsyncIterator[bytes]] | None = None,
     ) -> Answer:
         """Sends a request and reads the whole answer. Raises FalError.
 
@@ -87,7 +88,8 @@ class Exchanges:
             idle_seconds: Longest silence, None for no limit.
             bytes_max: Largest body.
             total_seconds: How long each attempt may take, None for no limit but the call's.
-            chunks: The request's body, when it comes piece by piece; it can't be sent again then.
+            chunks: The request's body, when it comes piece by piece; it can't be sent again then, unless
+                it is made anew for each attempt.
         """
 
         sending = _Sending(request, about, scope, idle_seconds, chunks)
@@ -109,7 +111,9 @@ class Exchanges:
                 raise about.failed(failure, f"not over after {total_seconds:g} s") from error
 
         async with self._place(about):
-            return await attempt() if chunks else await self._repeating(attempt, scope)
+            if chunks is not None and not callable(chunks):
+                return await attempt()
+            return await self._repeating(attempt, about, scope)
 
     @asynccontextmanager
     async def open(
@@ -123,7 +127,7 @@ class Exchanges:
         """Sends a request and gives the answer with its head read. Raises FalError."""
         sending = _Sending(request, about, scope, idle_seconds)
         async with self._place(about):
-            response = await self._repeating(lambda: self._send(sending), scope)
+            response = await self._repeating(lambda: self._send(sending), about, scope)
             try:
                 yield OpenAnswer(response, about)
             finally:
@@ -141,20 +145,22 @@ class Exchanges:
         except LimitReached as error:
             raise about.failed(Failure.BUSY, f"the limit of {error}") from error
 
-    async def _repeating(self, attempt: Callable[[], Awaitable[_T]], scope: Scope) -> _T:
+    async def _repeating(self, attempt: Callable[[], Awaitable[_T]], about: About, scope: Scope) -> _T:
         """Attempts an exchange until it succeeds or must not be repeated."""
         now = asyncio.get_running_loop().time
-        self._budget.sent(now())
-        resends = 0
+        policy, budget = self._guards.retries, self._budget
+        if about.operation.has_own_credential:
+            policy, budget = retry.OF_UPLOADS, self._budget_of_uploads
+        budget.sent(now())
         while True:
             try:
                 return await attempt()
             except FalError as error:
                 left = None if scope.deadline is None else scope.deadline - now()
-                delay = retry.delay_seconds(error, resends, left, self._guards.retries)
-                if delay is None or not scope.repeats or not self._budget.take(now()):
+                delay = retry.delay_seconds(error, about.resends, left, policy)
+                if delay is None or not scope.repeats or not budget.take(now()):
                     raise
-            resends += 1
+            about.resends += 1
             await asyncio.sleep(delay)
 
     async def _send(self, sending: "_Sending") -> httpx.Response:
@@ -179,18 +185,18 @@ class Exchanges:
         about, scope = sending.about, sending.scope
         if about.operation.is_paid:
             about.request_id = ""  # each attempt has its own
-        is_put = about.operation is Operation.UPLOAD_PUT
-        host = "uploads" if is_put else origin(url)  # fal names hosts of uploads as it likes
+        is_put = about.operation in (Operation.UPLOAD_PUT, Operation.UPLOAD_PART)
+        is_at_storage = about.operation.has_own_credential
+        host = "uploads" if is_at_storage else origin(url)  # fal names hosts of uploads as it likes
         progress = Progress()
         if wait := self._hosts.enter(host, progress, scope):
             raise about.failed(Failure.SUSPENDED, host, retry_after_seconds=wait)
-        # A signed upload URL carries its own credential; the key stays with fal's own hosts.
-        credential = () if is_put else self._credential
+        credential = () if is_at_storage else self._credential  # the key stays with fal's own hosts
         outgoing = httpx.Request(
             request.method,
             url,
             headers=[*self._standard_headers, *credential, *request.headers],
-            content=request.body if sending.chunks is None else sending.chunks,
+            content=sending.body(request),
             extensions={"progress": progress, "timeout": {"read": sending.idle_seconds}},
         )
         try:
@@ -235,7 +241,13 @@ class _Sending:
     about: About
     scope: Scope
     idle_seconds: float | None
-    chunks: AsyncIterator[bytes] | None = None
+    chunks: AsyncIterator[bytes] | Callable[[], AsyncIterator[bytes]] | None = None
+
+    def body(self, request: Request) -> bytes | AsyncIterator[bytes] | None:
+        """What an attempt sends."""
+        if self.chunks is None:
+            return request.body
+        return self.chunks() if callable(self.chunks) else self.chunks
 
 
 async def _commit(about: About, scope: Scope) -> None:

@@ -37,12 +37,14 @@ class About:
         operation: What is done.
         endpoint_id, request_id: With what, where known; of a paid one the id comes with each answer.
         has_queue_limit: Whether a submission names a longest queue.
+        resends: How often it was sent again so far.
     """
 
     operation: Operation
     endpoint_id: str = ""
     request_id: str = ""
     has_queue_limit: bool = False
+    resends: int = 0
 
     def failed(
         self, failure: Failure, cause: str, http_status: int = 0, retry_after_seconds: float | None = None

@@ -47,14 +47,36 @@ class Operation(Enum):
     RESULT = "result"
     CANCEL = "cancel"
     UPLOAD_INITIATE = "upload initiation"
+    UPLOAD_TOKEN = "upload token"  # noqa: S105 # its name
+    UPLOAD_BEGIN = "begin of an upload in parts"
     UPLOAD_PUT = "upload"
+    UPLOAD_PART = "upload of a part"
+    UPLOAD_COMPLETE = "completion of an upload"
 
     @property
     def is_paid(self) -> bool:
         """Whether fal starts work that costs money when it accepts this."""
         return self in _PAID
 
+    @property
+    def is_upload(self) -> bool:
+        """Whether it stores a file."""
+        return self in _AT_STORAGE or self in (Operation.UPLOAD_INITIATE, Operation.UPLOAD_TOKEN)
 
+    @property
+    def has_own_credential(self) -> bool:
+        """Whether it goes to fal's storage without our key, to a signed URL or with a token."""
+        return self in _AT_STORAGE
+
+
+_AT_STORAGE = frozenset(
+    {
+        Operation.UPLOAD_BEGIN,
+        Operation.UPLOAD_PUT,
+        Operation.UPLOAD_PART,
+        Operation.UPLOAD_COMPLETE,
+    }
+)
 _PAID = frozenset({Operation.RUN, Operation.STREAM, Operation.SUBMIT})
 
 
@@ -132,7 +154,7 @@ class QueueOptions:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file to store (§10.6)."""
+    """A file to store (§10). An empty content type: not known yet."""
 
     file_name: str
     content_type: str
@@ -141,12 +163,19 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that fal has."""
+    """A file that fal has.
+
+    Attributes:
+        parts: In how many parts it went.
+        resends: How often one of them was sent again.
+    """
 
     url: str
     size: int
     sha256: bytes
     content_type: str
+    parts: int = 1
+    resends: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ PAID_SECONDS_MIN = 1.0  # fal's least start timeout: with less time a paid reque
 CONCURRENCY = "concurrent_requests_limit"
 WINDOW_SECONDS = 10
 
-# Repeating these changes nothing at fal: a second cancellation finds the first, a second upload URL is free.
+# Repeating these changes nothing at fal: a second cancellation finds the first, a second upload URL or token
+# is free, the same bytes again replace themselves or become a second file that nobody knows.
 _HARMLESS = frozenset(
     {
         Operation.STATUS,
@@ -29,9 +30,15 @@ _HARMLESS = frozenset(
         Operation.RESULT,
         Operation.CANCEL,
         Operation.UPLOAD_INITIATE,
+        Operation.UPLOAD_TOKEN,
+        Operation.UPLOAD_BEGIN,
+        Operation.UPLOAD_PUT,
+        Operation.UPLOAD_PART,
+        Operation.UPLOAD_COMPLETE,
     }
 )
 _PASSING_STATUSES = frozenset({429, 502, 503, 504})
+_PASSING_AT_STORAGE = _PASSING_STATUSES | {408, 500}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,10 @@ class Policy:
     resends_max: int = 2
     share: float = 0.1
     reserve: int = 10
+
+
+OF_UPLOADS = Policy(resends_max=5, share=1.0, reserve=100)
+"""Of the bytes of files: they cost nothing, and a whole file would be lost for one part."""
 
 
 def delay_seconds(
@@ -85,7 +96,8 @@ def may_repeat(error: FalError) -> bool:
     if error.operation not in _HARMLESS or error.is_stored:
         return False
     if error.failure is Failure.ANSWER:
-        return error.http_status in _PASSING_STATUSES
+        is_at_storage = error.operation.has_own_credential
+        return error.http_status in (_PASSING_AT_STORAGE if is_at_storage else _PASSING_STATUSES)
     return error.failure in (Failure.INTERRUPTED, Failure.TRUNCATED)
 
 

@@ -1,132 +1,250 @@
-"""Stores a file at fal: asks where to put it, then puts it there (docs/fal-http-api.md §10.6).
+"""Stores files at fal: chooses the way, sends parts at once, and takes no more memory than is granted.
 
-The size and the SHA-256 are verified before the last bytes are sent on, so that a file that is not what
-its sender said never becomes a URL.
+Up to a size a file goes with one request, as its chunks come when the size is declared; larger ones go in
+parts (docs/fal-http-api.md §10). Size and SHA-256 are verified before fal has the whole, so that a
+file that is not what its sender said never becomes a URL. Parts that are never completed are no file: fal
+documents no way to withdraw them.
 """
 
-import hashlib
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
-from falrpc_server.fal_http.client import FalClient
-from falrpc_server.fal_http.error_bodies import FalError, UploadMismatch
+from falrpc_server.fal_http.byte_budget import ByteBudget
+from falrpc_server.fal_http.content_types import typed
+from falrpc_server.fal_http.error_bodies import FalError
 from falrpc_server.fal_http.models import Scope, StoredFile, Upload
+from falrpc_server.fal_http.storage import PartsTarget, Storage
+from falrpc_server.fal_http.transfers import Piece
+from falrpc_server.fal_http.upload_parts import CheckedChunks, Part, Parts
 
-__all__ = ["UploadBounds", "store", "store_bytes"]
-
-OTHER_BYTES = "is not the SHA-256 of the bytes that came"
+__all__ = ["UploadBounds", "Uploads"]
 
 
 @dataclass(frozen=True, slots=True)
 class UploadBounds:
-    """How large files may be.
+    """How large files may be, and how they go.
 
     Attributes:
-        file_bytes_max: Largest file; fal's own clients use other ways beyond 90 MiB (§10.1).
-        collect_bytes_max: Largest file of undeclared size: it must be collected, since signed PUTs want
-            a Content-Length.
+        file_bytes_max: Largest file.
+        single_bytes_max: Largest file that goes with one PUT; fal's own clients use parts beyond 90 MiB
+            (§10.1).
+        part_bytes: The size of parts, but for the last one.
+        part_seconds_max: How long a sender may take for a part: it holds memory that others wait for.
+        parts_at_once: How many parts of one file are under way at once.
+        buffer_bytes_max: Memory for parts, for all uploads together.
     """
 
-    file_bytes_max: int = 90 * 1024 * 1024
-    collect_bytes_max: int = 32 * 1024 * 1024
+    file_bytes_max: int = 10 * 1024**3
+    single_bytes_max: int = 90 * 1024 * 1024
+    part_bytes: int = 10 * 1024 * 1024
+    part_seconds_max: float = 120.0
+    parts_at_once: int = 4
+    buffer_bytes_max: int = 128 * 1024 * 1024
 
 
-async def store(
-    fal: FalClient,
-    upload: Upload,
-    chunks: AsyncIterator[bytes],
-    scope: Scope,
-    *,
-    size: int | None,
-    sha256: bytes,
-    bounds: UploadBounds,
-) -> StoredFile:
-    """Stores a file.
+class Uploads:
+    """Stores files, all within one budget of memory."""
 
-    Args:
-        fal: The client.
-        upload: The file's name and type.
-        chunks: Its bytes.
-        scope: The caller's call.
-        size: Its declared size in bytes; then chunks are sent on as they come. None: not declared.
-        sha256: Its declared SHA-256, empty: not declared.
-        bounds: How large it may be.
+    def __init__(self, storage: Storage, bounds: UploadBounds) -> None:
+        self._storage = storage
+        self._bounds = bounds
+        self._budget = ByteBudget(bounds.buffer_bytes_max)
 
-    Raises:
-        UploadMismatch: The bytes are not what was declared, or too many. No URL was made.
-        FalError: fal did not take it.
-    """
-    if size is None:
-        data = await _collected(chunks, bounds)
-        if sha256 and sha256 != hashlib.sha256(data).digest():
-            raise UploadMismatch("header.sha256", OTHER_BYTES)
-        size, chunks = len(data), _once(data)
-    verified = _Verified(chunks, size, sha256)
-    target = await fal.initiate_upload(upload, scope)
-    try:
-        await fal.put_upload(target, upload, size, verified.chunks(), scope)
-    except FalError:
-        if verified.failure:  # the cut was ours: the reason counts, not how the PUT saw it
-            raise verified.failure from None
-        raise
-    return StoredFile(target.file_url, size, verified.digest(), upload.content_type)
+    async def store(
+        self,
+        upload: Upload,
+        chunks: AsyncIterator[bytes],
+        scope: Scope,
+        *,
+        size: int | None,
+        sha256: bytes,
+        progress: Callable[[int], None],
+    ) -> StoredFile:
+        """Stores a file.
 
+        Args:
+            upload: The file's name and type.
+            chunks: Its bytes.
+            scope: The caller's call.
+            size: Its declared size in bytes. None: not declared.
+            sha256: Its declared SHA-256, empty: not declared.
+            progress: Told how many bytes have gone to fal, now and then.
 
-async def store_bytes(fal: FalClient, upload: Upload, data: bytes, scope: Scope) -> str:
-    """Stores bytes that are at hand and returns their URL. Raises FalError."""
-    target = await fal.initiate_upload(upload, scope)
-    await fal.put_upload(target, upload, len(data), _once(data), scope)
-    return target.file_url
+        Raises:
+            UploadMismatch, UploadTooLarge: The bytes are not what was declared, or too many. No URL was made.
+            UploadStalled: The sender took too long.
+            FalError: fal did not take it.
+        """
+        checked = CheckedChunks(chunks, size=size, sha256=sha256, bytes_max=self._bounds.file_bytes_max)
+        if size is not None and size <= self._bounds.single_bytes_max:
+            return await self._as_they_come(upload, checked, size, scope, progress)
+        async with aclosing(aiter(checked)) as verified:
+            bounds = self._bounds
+            parts = Parts(verified, bounds.part_bytes, bounds.part_seconds_max, self._budget)
+            try:
+                head, is_all = await parts.head()
+                upload = typed(upload, head)
+                if is_all:
+                    return await self._at_hand(upload, [head], checked, scope)
+                first = await parts.next()
+                if first.is_last:
+                    return await self._at_hand(upload, first.pieces, checked, scope)
+                return await self._in_parts(upload, first, parts, checked, scope, progress)
+            finally:
+                parts.close()
+                checked.failure = None
 
+    async def store_bytes(self, upload: Upload, data: bytes, scope: Scope) -> str:
+        """Stores bytes that are at hand and returns their URL. Raises FalError."""
+        url, _ = await self._storage.put_pieces(typed(upload, data), [data], scope)
+        return url
 
-class _Verified:
-    """Passes chunks on, one behind: the last one leaves only when the whole is right."""
-
-    def __init__(self, chunks: AsyncIterator[bytes], size: int, sha256: bytes) -> None:
-        self._chunks = chunks
-        self._size = size
-        self._sha256 = sha256
-        self._hash = hashlib.sha256()
-        self.failure: Exception | None = None
-
-    def digest(self) -> bytes:
-        return self._hash.digest()
-
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def _as_they_come(
+        self,
+        upload: Upload,
+        checked: CheckedChunks,
+        size: int,
+        scope: Scope,
+        progress: Callable[[int], None],
+    ) -> StoredFile:
+        """One request, whose bytes nobody has when it fails."""
+        stream = aiter(checked)
+        failure: Exception | None = None
         try:
-            held, received = b"", 0
-            async for chunk in self._chunks:
-                if not chunk:
-                    continue  # it would push the real last one out before the whole is checked
-                received += len(chunk)
-                if received > self._size:
-                    raise UploadMismatch("header.size", f"says {self._size} bytes and more came")
-                self._hash.update(chunk)
-                if held:
-                    yield held
-                held = chunk
-            if received < self._size:
-                raise UploadMismatch("header.size", f"says {self._size} bytes and {received} came")
-            if self._sha256 and self._sha256 != self.digest():
-                raise UploadMismatch("header.sha256", OTHER_BYTES)
-            if held:
-                yield held
-        except Exception as error:
-            self.failure = error
-            raise
+            first = await anext(stream)
+            upload = typed(upload, first)
+            url = await self._storage.put(upload, size, _passing(first, stream, progress), scope)
+        except FalError as error:
+            # Where the sender broke it off, that counts, and not how the request saw it.
+            failure = checked.failure or error
+        finally:
+            checked.failure = None
+            with suppress(RuntimeError):  # the transport is still in it, and will close it
+                await stream.aclose()
+        if failure:
+            try:
+                raise failure
+            finally:
+                del failure  # in a frame of its own traceback it would keep bytes for a garbage collection
+        checked.require_whole()
+        return StoredFile(url, size, checked.digest, upload.content_type)
+
+    async def _at_hand(
+        self, upload: Upload, pieces: Sequence[Piece], checked: CheckedChunks, scope: Scope
+    ) -> StoredFile:
+        """One request with bytes that are all here."""
+        url, resends = await self._storage.put_pieces(upload, pieces, scope)
+        return StoredFile(url, checked.received, checked.digest, upload.content_type, resends=resends)
+
+    async def _in_parts(
+        self,
+        upload: Upload,
+        first: Part,
+        parts: Parts,
+        checked: CheckedChunks,
+        scope: Scope,
+        progress: Callable[[int], None],
+    ) -> StoredFile:
+        target = await self._storage.begin(upload, scope)
+        sending = _Sending(
+            self._storage, target, scope, self._bounds.parts_at_once, parts.done_with, progress
+        )
+        failure: Exception | None = None
+        try:
+            async with asyncio.TaskGroup() as group, aclosing(parts.all_from(first)) as following:
+                async for part in following:
+                    await sending.has_room()
+                    group.create_task(sending.send(part))
+        except ExceptionGroup as failed:
+            failure = _cause(failed)
+        if failure:
+            try:
+                raise failure
+            finally:
+                del failure  # in a frame of its own traceback it would keep bytes for a garbage collection
+        checked.require_whole()
+        await self._storage.complete(target, sending.etags(checked.received), scope)
+        return StoredFile(
+            target.file_url,
+            checked.received,
+            checked.digest,
+            upload.content_type,
+            parts=sending.count,
+            resends=sending.resends,
+        )
 
 
-async def _collected(chunks: AsyncIterator[bytes], bounds: UploadBounds) -> bytes:
-    pieces, size = [], 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > bounds.collect_bytes_max:
-            description = f"is required for files of more than {bounds.collect_bytes_max} bytes"
-            raise UploadMismatch("header.size", description)
-        pieces.append(chunk)
-    return b"".join(pieces)
+class _Sending:
+    """The parts of one file on their way, several at once."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        target: PartsTarget,
+        scope: Scope,
+        at_once: int,
+        done_with: Callable[[Part], None],
+        progress: Callable[[int], None],
+    ) -> None:
+        self._storage = storage
+        self._target = target
+        self._scope = scope
+        self._room = asyncio.Semaphore(at_once)
+        self._done_with = done_with
+        self._progress = progress
+        self._etags: dict[int, str] = {}
+        self._stored_bytes = 0
+        self.resends = 0
+
+    @property
+    def count(self) -> int:
+        """How many parts fal has."""
+        return len(self._etags)
+
+    async def has_room(self) -> None:
+        """Waits until another part may be sent."""
+        await self._room.acquire()
+
+    async def send(self, part: Part) -> None:
+        """Sends a part. Raises FalError."""
+        try:
+            etag, resends = await self._storage.put_part(self._target, part.number, part.pieces, self._scope)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():
+                raise
+            # A TaskGroup would pass over it.
+            raise RuntimeError("a part was cancelled from elsewhere") from None
+        finally:
+            self._room.release()
+        self._etags[part.number] = etag
+        self._stored_bytes += part.size
+        self.resends += resends
+        self._done_with(part)
+        self._progress(self._stored_bytes)
+
+    def etags(self, file_bytes: int) -> list[str]:
+        """The ETags of all parts, in order. They must be the whole file."""
+        assert self._stored_bytes == file_bytes, "a part is missing"
+        return [self._etags[number] for number in range(1, len(self._etags) + 1)]
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    if data:
-        yield data
+def _cause(failed: ExceptionGroup[Exception]) -> Exception:
+    """What went wrong: rather what the sender did than what fal said of the parts that were cut for it."""
+    errors = list(failed.exceptions)
+    return next((error for error in errors if not isinstance(error, FalError)), errors[0])
+
+
+async def _passing(
+    first: bytes, others: AsyncIterator[bytes], progress: Callable[[int], None]
+) -> AsyncGenerator[bytes]:
+    """All chunks, counted when the next one is wanted."""
+    passed = len(first)
+    yield first
+    async for chunk in others:
+        progress(passed)
+        yield chunk
+        passed += len(chunk)
+    progress(passed)

@@ -4,18 +4,15 @@ It knows fal's hosts, URLs and headers (docs/fal-http-api.md §1 to §10), and n
 or callers. What comes back is answers.py's affair.
 """
 
-import json
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from falrpc_server.fal_http.models import CallOptions, EndpointId, QueueOptions, RequestRef, Upload
+from falrpc_server.fal_http.models import CallOptions, EndpointId, QueueOptions, RequestRef
 
 __all__ = [
     "Hosts",
     "Request",
     "cancel",
-    "initiate_upload",
-    "put_upload",
     "result",
     "run",
     "status",
@@ -40,12 +37,14 @@ class Hosts:
     Attributes:
         run, queue, rest: Base URLs without a trailing slash.
         run_backup, queue_backup: Those that stand in when no connection can be made; empty for none.
+        cdn: Where whole files go with a CDN token.
         uploads: The hosts that may be sent bytes of uploads.
     """
 
     run: str = "https://fal.run"
     queue: str = "https://queue.fal.run"
     rest: str = "https://rest.fal.ai"
+    cdn: str = "https://v3.fal.media"
     run_backup: str = ""
     queue_backup: str = ""
     uploads: tuple[str, ...] = ("fal.media",)
@@ -115,24 +114,6 @@ def result(hosts: Hosts, ref: RequestRef) -> Request:
 def cancel(hosts: Hosts, ref: RequestRef) -> Request:
     """The cancellation of a queue request (§7.7)."""
     return _to_queue(hosts, "PUT", f"{_request_path(ref)}/cancel", _ACCEPT_JSON, b"")
-
-
-def initiate_upload(hosts: Hosts, upload: Upload) -> Request:
-    """Asks where to put a file (§10.6)."""
-    headers: _Headers = (_JSON, ("Accept", "application/json"))
-    if upload.lifecycle_json:
-        headers += (("X-Fal-Object-Lifecycle", upload.lifecycle_json),)
-    body = json.dumps({"content_type": upload.content_type, "file_name": upload.file_name}).encode()
-    return Request("POST", f"{hosts.rest}/storage/upload/initiate?storage_type=fal-cdn-v3", headers, body)
-
-
-def put_upload(upload_url: str, upload: Upload, size: int) -> Request:
-    """Puts a file's bytes at the signed URL (§10.6): no credential, no lifecycle header.
-
-    The length is always declared: signed PUTs often refuse chunked bodies.
-    """
-    headers = (("Content-Type", upload.content_type), ("Content-Length", str(size)))
-    return Request("PUT", upload_url, headers)
 
 
 def _to_run(hosts: Hosts, path: str, headers: _Headers, body: bytes) -> Request:

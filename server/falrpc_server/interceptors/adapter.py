@@ -118,4 +118,6 @@ async def _decoded_all(
     deserialize: Callable[[bytes], Any], messages: AsyncIterator[bytes]
 ) -> AsyncIterator[Any]:
     async for message in messages:
-        yield _decoded(deserialize, message)
+        decoded = _decoded(deserialize, message)
+        del message  # it may be large, and the next one is long in coming
+        yield decoded

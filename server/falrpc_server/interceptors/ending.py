@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import grpc
 from google.rpc import code_pb2
 
-from falrpc_server.fal_http.error_bodies import FalError, UploadMismatch
-from falrpc_server.fal_http.models import Operation
+from falrpc_server.fal_http.error_bodies import FalError
+from falrpc_server.fal_http.upload_errors import UploadMismatch, UploadStalled, UploadTooLarge
 from falrpc_server.interceptors.adapter import Proceed
 from falrpc_server.interceptors.call import Call, ReaderStalled
 from falrpc_server.interceptors.deadline import DeadlinePassed
@@ -38,6 +38,10 @@ async def ending(call: Call, proceed: Proceed) -> Any:
         verdict = verdicts.of_invalid_request(error)
     except UploadMismatch as error:
         verdict = verdicts.of_upload_mismatch(error)
+    except UploadTooLarge as error:
+        verdict = verdicts.of_upload_too_large(error)
+    except UploadStalled:
+        verdict = verdicts.of_upload_stalled()
     except FalError as error:
         call.log.info(
             "fal.failed",
@@ -73,8 +77,7 @@ async def ending(call: Call, proceed: Proceed) -> Any:
 
 
 def _of_fal_error(call: Call, error: FalError) -> Verdict:
-    is_upload = error.operation in (Operation.UPLOAD_INITIATE, Operation.UPLOAD_PUT)
-    if is_upload and call.method != "Upload":
+    if error.operation.is_upload and call.method != "Upload":
         return verdicts.of_attachment(error, call.endpoint_id)
     followed = call.is_paid and call.has_handle and not error.operation.is_paid
     return verdicts.of_fal_error(error, paid_request_accepted=followed)

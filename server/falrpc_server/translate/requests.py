@@ -3,7 +3,6 @@
 Each function reads one request message, notes every violation, and raises InvalidRequest once.
 """
 
-import mimetypes
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from falrpc_server.fal_http.models import (
     RequestRef,
     Upload,
 )
+from falrpc_server.fal_http.upload_errors import UploadTooLarge
 from falrpc_server.translate import fields, json_text
 from falrpc_server.translate.violations import Violations
 
@@ -191,18 +191,20 @@ def subscribe(request: v1.SubscribeRequest, input_bytes_max: int) -> SubscribeCa
 
 
 def upload(header: v1.UploadHeader, upload_bytes_max: int) -> UploadCall:
-    """Reads the header of an upload."""
+    """Reads the header of an upload. Raises UploadTooLarge, too."""
     violations = Violations()
     described = _upload("header.", header.file_name, header.content_type, violations)
     size = header.size if header.HasField("size") else None
-    if size is not None and not 0 <= size <= upload_bytes_max:
-        violations.add("header.size", f"must be from 0 to {upload_bytes_max} bytes")
+    if size is not None and size < 1:
+        violations.add("header.size", "must be positive: an empty file is none")
     if len(header.sha256) not in (0, 32):
         violations.add("header.sha256", "must be the 32 bytes of a SHA-256")
     lifecycle = ""
     if header.HasField("lifecycle"):
         lifecycle = fields.lifecycle("header.lifecycle", header.lifecycle, violations)
     violations.check()
+    if size is not None and size > upload_bytes_max:
+        raise UploadTooLarge(upload_bytes_max, is_declared=True)
     return UploadCall(Upload(described.file_name, described.content_type, lifecycle), size, header.sha256)
 
 
@@ -287,8 +289,7 @@ def _upload(prefix: str, file_name: str, content_type: str, violations: Violatio
         violations.add(f"{prefix}file_name", "must be a printable name without directories")
     if content_type and not _CONTENT_TYPE.fullmatch(content_type):
         violations.add(f"{prefix}content_type", "must be a media type such as image/png")
-    guessed = content_type or mimetypes.guess_type(file_name)[0] or "application/octet-stream"
-    return Upload(file_name, guessed)
+    return Upload(file_name, content_type)
 
 
 def _heartbeat(

@@ -168,7 +168,12 @@ def workflow_event(value: WorkflowEvent) -> v1.StreamWorkflowResponse:
 def upload(stored: StoredFile) -> v1.UploadResponse:
     """The response of Upload."""
     return v1.UploadResponse(
-        url=stored.url, size=stored.size, sha256=stored.sha256, content_type=stored.content_type, parts=1
+        url=stored.url,
+        size=stored.size,
+        sha256=stored.sha256,
+        content_type=stored.content_type,
+        parts=stored.parts,
+        retries=stored.resends,
     )
 
 

@@ -60,8 +60,8 @@ def _special(error: FalError) -> Row | None:
     if answer is None:
         return None
     status, text = answer.http_status, answer.text.lower()
-    if status in (401, 403) and error.operation is Operation.UPLOAD_PUT:
-        return table.SIGNATURE_REFUSED
+    if error.operation.has_own_credential and 400 <= status < 500 and status not in (408, 413, 429):
+        return table.UPLOAD_URL_REFUSED
     if status == 401 and not error.is_stored:
         return table.OWN_KEY_REFUSED
     if status == 403 and ("exhausted balance" in text or "user is locked" in text):

@@ -154,7 +154,12 @@ OWN_KEY_REFUSED = same(
     delivery=Delivery.REJECTED,
     text="fal refused this server's key; its operator must act",
 )
-SIGNATURE_REFUSED = same(INTERNAL)  # the signed URL that fal itself gave us; no key went there
+UPLOAD_URL_REFUSED = same(  # the signed URL that fal itself gave us, expired perhaps; no key went there
+    ABORTED,
+    "UPLOAD_URL_REFUSED",
+    delivery=Delivery.REJECTED,
+    text="fal's file storage refused the URL that fal gave",
+)
 BALANCE_EXHAUSTED = same(
     RESOURCE_EXHAUSTED,
     "BALANCE_EXHAUSTED",

@@ -10,7 +10,8 @@ from enum import Enum
 
 from google.rpc import code_pb2
 
-from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError, UploadMismatch
+from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError
+from falrpc_server.fal_http.upload_errors import UploadMismatch, UploadTooLarge
 from falrpc_server.translate import status_rules, status_table
 from falrpc_server.translate.error_texts import cut_bytes, field_path, printable, reason_word
 from falrpc_server.translate.status_table import Delivery, Quota, Row
@@ -25,6 +26,8 @@ __all__ = [
     "of_fal_error",
     "of_invalid_request",
     "of_upload_mismatch",
+    "of_upload_stalled",
+    "of_upload_too_large",
     "present",
 ]
 
@@ -119,6 +122,29 @@ def of_upload_mismatch(error: UploadMismatch) -> Verdict:
     verdict.reason = "UPLOAD_MISMATCH"
     verdict.metadata["delivery"] = Delivery.UNKNOWN.value
     return verdict
+
+
+def of_upload_too_large(error: UploadTooLarge) -> Verdict:
+    """A file is larger than what is taken: no URL was made."""
+    delivery = Delivery.NOT_SENT if error.is_declared else Delivery.UNKNOWN
+    return Verdict(
+        code_pb2.RESOURCE_EXHAUSTED,
+        f"the file has more than {error.bytes_max} bytes",
+        "UPLOAD_TOO_LARGE",
+        metadata={"delivery": delivery.value, "limit_bytes": str(error.bytes_max)},
+        source=Source.CALLER,
+    )
+
+
+def of_upload_stalled() -> Verdict:
+    """The sender of a file was silent for too long: no URL was made."""
+    return Verdict(
+        code_pb2.ABORTED,
+        "the file came too slowly",
+        "UPLOAD_STALLED",
+        metadata={"delivery": Delivery.UNKNOWN.value},
+        source=Source.CALLER,
+    )
 
 
 def of_fal_error(error: FalError, *, paid_request_accepted: bool = False) -> Verdict:

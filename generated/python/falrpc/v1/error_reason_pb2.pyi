@@ -212,6 +212,29 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example: { "reason": "READER_STALLED", "domain": "falrpc", "metadata": { "delivery": "ACCEPTED",
     "request_id": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11" } }
     """
+    ERROR_REASON_UPLOAD_TOO_LARGE: _ErrorReason.ValueType  # 28
+    """The file of an Upload is larger than FALRPC_UPLOAD_BYTES_MAX; `limit_bytes` says how large it may
+    be. Nothing was stored. Status RESOURCE_EXHAUSTED. `delivery` is UNKNOWN when no size was declared:
+    bytes have gone to fal then, and made no file.
+
+    Example: { "reason": "UPLOAD_TOO_LARGE", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT",
+    "limit_bytes": "10737418240" } }
+    """
+    ERROR_REASON_UPLOAD_STALLED: _ErrorReason.ValueType  # 29
+    """The caller of Upload has sent nothing for too long (FALRPC_UPLOAD_IDLE_SECONDS), or took too
+    long for a part, whose memory others wait for (FALRPC_UPLOAD_PART_SECONDS_MAX). Nothing was
+    stored. Start the upload again. Status ABORTED.
+
+    Example: { "reason": "UPLOAD_STALLED", "domain": "falrpc", "metadata": { "delivery": "UNKNOWN" } }
+    """
+    ERROR_REASON_UPLOAD_URL_REFUSED: _ErrorReason.ValueType  # 30
+    """fal's file storage refused bytes at the URL, or with the token, that fal itself gave for them;
+    either may have expired.
+    Nothing was stored. Start the upload again. Status ABORTED.
+
+    Example: { "reason": "UPLOAD_URL_REFUSED", "domain": "falrpc", "metadata": { "delivery": "REJECTED",
+    "http_status": "403" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason lists the reasons that this service itself puts into google.rpc.ErrorInfo, with
@@ -424,5 +447,28 @@ UNAVAILABLE for reads.
 
 Example: { "reason": "READER_STALLED", "domain": "falrpc", "metadata": { "delivery": "ACCEPTED",
 "request_id": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11" } }
+"""
+ERROR_REASON_UPLOAD_TOO_LARGE: ErrorReason.ValueType  # 28
+"""The file of an Upload is larger than FALRPC_UPLOAD_BYTES_MAX; `limit_bytes` says how large it may
+be. Nothing was stored. Status RESOURCE_EXHAUSTED. `delivery` is UNKNOWN when no size was declared:
+bytes have gone to fal then, and made no file.
+
+Example: { "reason": "UPLOAD_TOO_LARGE", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT",
+"limit_bytes": "10737418240" } }
+"""
+ERROR_REASON_UPLOAD_STALLED: ErrorReason.ValueType  # 29
+"""The caller of Upload has sent nothing for too long (FALRPC_UPLOAD_IDLE_SECONDS), or took too
+long for a part, whose memory others wait for (FALRPC_UPLOAD_PART_SECONDS_MAX). Nothing was
+stored. Start the upload again. Status ABORTED.
+
+Example: { "reason": "UPLOAD_STALLED", "domain": "falrpc", "metadata": { "delivery": "UNKNOWN" } }
+"""
+ERROR_REASON_UPLOAD_URL_REFUSED: ErrorReason.ValueType  # 30
+"""fal's file storage refused bytes at the URL, or with the token, that fal itself gave for them;
+either may have expired.
+Nothing was stored. Start the upload again. Status ABORTED.
+
+Example: { "reason": "UPLOAD_URL_REFUSED", "domain": "falrpc", "metadata": { "delivery": "REJECTED",
+"http_status": "403" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

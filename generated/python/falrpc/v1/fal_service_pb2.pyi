@@ -843,11 +843,11 @@ class UploadHeader(_message.Message):
     """The file's name, without directories, at most 255 bytes of UTF-8. Required."""
     content_type: _builtins.str
     """The media type, for instance `image/png`. Empty means: by the file name's extension, else
-    `application/octet-stream`.
+    by the first bytes, else `application/octet-stream`.
     """
     size: _builtins.int
-    """The file's size in bytes. With it the server forwards chunks as they come; without it, it must
-    collect them first.
+    """The file's size in bytes. Checked; with it a file of up to FALRPC_UPLOAD_SINGLE_BYTES_MAX is
+    forwarded as it comes.
     """
     sha256: _builtins.bytes
     """The SHA-256 of the file's bytes, 32 bytes. When given it is verified before the last byte is
@@ -899,7 +899,7 @@ class UploadResponse(_message.Message):
     parts: _builtins.int
     """In how many parts the file was sent."""
     retries: _builtins.int
-    """How many times a part had to be sent again."""
+    """How many times a part, or a file that went whole, had to be sent again."""
     def __init__(
         self,
         *,

@@ -170,14 +170,18 @@ class FalServiceStub:
     """
     Upload: _grpc.StreamUnaryMultiCallable[_fal_service_pb2.UploadRequest, _fal_service_pb2.UploadResponse]
     """Upload stores a file at fal and returns its URL, to be used in inputs:
-    `POST https://rest.fal.ai/storage/upload/initiate`, then a PUT of the bytes.
+    `POST https://rest.fal.ai/storage/upload/initiate`, then a PUT of the bytes, or
+    `.../initiate-multipart` and PUTs of parts for files of more than 90 MiB
+    (FALRPC_UPLOAD_SINGLE_BYTES_MAX) or, without a declared size, of more than a part. With
+    FALRPC_UPLOAD_CREDENTIAL=cdn-token the bytes go to `https://v3.fal.media/files/upload`.
 
     The first message is the header, all others are chunks (64 KiB to 1 MiB is a good size). When
     the header gives a size or a SHA-256 that the chunks do not meet, the call fails and no URL is
-    returned. Repeating it is safe and stores the file twice. At most 90 MiB
-    (FALRPC_UPLOAD_BYTES_MAX), without a declared size 32 MiB (FALRPC_UPLOAD_COLLECT_BYTES_MAX).
+    returned. Repeating it is safe and stores the file twice. At most 10 GiB
+    (FALRPC_UPLOAD_BYTES_MAX). Chunks are taken as fast as fal takes them and as there is memory for
+    parts (FALRPC_UPLOAD_BUFFER_BYTES_MAX, for all uploads).
 
-    Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE,
+    Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED, UNAVAILABLE,
     DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
     """
 
@@ -323,14 +327,18 @@ class FalServiceAsyncStub(FalServiceStub):
     """
     Upload: _aio.StreamUnaryMultiCallable[_fal_service_pb2.UploadRequest, _fal_service_pb2.UploadResponse]  # type: ignore[assignment]
     """Upload stores a file at fal and returns its URL, to be used in inputs:
-    `POST https://rest.fal.ai/storage/upload/initiate`, then a PUT of the bytes.
+    `POST https://rest.fal.ai/storage/upload/initiate`, then a PUT of the bytes, or
+    `.../initiate-multipart` and PUTs of parts for files of more than 90 MiB
+    (FALRPC_UPLOAD_SINGLE_BYTES_MAX) or, without a declared size, of more than a part. With
+    FALRPC_UPLOAD_CREDENTIAL=cdn-token the bytes go to `https://v3.fal.media/files/upload`.
 
     The first message is the header, all others are chunks (64 KiB to 1 MiB is a good size). When
     the header gives a size or a SHA-256 that the chunks do not meet, the call fails and no URL is
-    returned. Repeating it is safe and stores the file twice. At most 90 MiB
-    (FALRPC_UPLOAD_BYTES_MAX), without a declared size 32 MiB (FALRPC_UPLOAD_COLLECT_BYTES_MAX).
+    returned. Repeating it is safe and stores the file twice. At most 10 GiB
+    (FALRPC_UPLOAD_BYTES_MAX). Chunks are taken as fast as fal takes them and as there is memory for
+    parts (FALRPC_UPLOAD_BUFFER_BYTES_MAX, for all uploads).
 
-    Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE,
+    Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED, UNAVAILABLE,
     DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
     """
 
@@ -533,14 +541,18 @@ class FalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fal_service_pb2.UploadResponse, _abc.Awaitable[_fal_service_pb2.UploadResponse]]:
         """Upload stores a file at fal and returns its URL, to be used in inputs:
-        `POST https://rest.fal.ai/storage/upload/initiate`, then a PUT of the bytes.
+        `POST https://rest.fal.ai/storage/upload/initiate`, then a PUT of the bytes, or
+        `.../initiate-multipart` and PUTs of parts for files of more than 90 MiB
+        (FALRPC_UPLOAD_SINGLE_BYTES_MAX) or, without a declared size, of more than a part. With
+        FALRPC_UPLOAD_CREDENTIAL=cdn-token the bytes go to `https://v3.fal.media/files/upload`.
 
         The first message is the header, all others are chunks (64 KiB to 1 MiB is a good size). When
         the header gives a size or a SHA-256 that the chunks do not meet, the call fails and no URL is
-        returned. Repeating it is safe and stores the file twice. At most 90 MiB
-        (FALRPC_UPLOAD_BYTES_MAX), without a declared size 32 MiB (FALRPC_UPLOAD_COLLECT_BYTES_MAX).
+        returned. Repeating it is safe and stores the file twice. At most 10 GiB
+        (FALRPC_UPLOAD_BYTES_MAX). Chunks are taken as fast as fal takes them and as there is memory for
+        parts (FALRPC_UPLOAD_BUFFER_BYTES_MAX, for all uploads).
 
-        Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE,
+        Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED, UNAVAILABLE,
         DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
         """
 

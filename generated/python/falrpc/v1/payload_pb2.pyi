@@ -151,7 +151,9 @@ class Attachment(_message.Message):
     data: _builtins.bytes
     """The file's bytes."""
     content_type: _builtins.str
-    """The media type. Empty means: by the file name's extension, else `application/octet-stream`."""
+    """The media type. Empty means: by the file name's extension, else by the first bytes, else
+    `application/octet-stream`.
+    """
     file_name: _builtins.str
     """The file's name. Empty means the attachment's name."""
     def __init__(

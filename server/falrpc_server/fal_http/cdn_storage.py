@@ -1,0 +1,142 @@
+"""fal's file storage by way of CDN tokens (docs/fal-http-api.md §10.2 to §10.4).
+
+A token is asked for with our key and kept for many files; the bytes go to the CDN with it, and the key stays
+with fal's own hosts. storage.py has the way with signed URLs.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from falrpc_server.fal_http import storage_answers, storage_wire, wire
+from falrpc_server.fal_http.error_bodies import Failure, FalError
+from falrpc_server.fal_http.incoming import About, Answer
+from falrpc_server.fal_http.models import Operation, Scope, Upload
+from falrpc_server.fal_http.storage import PartsTarget
+from falrpc_server.fal_http.storage_answers import CdnToken
+from falrpc_server.fal_http.transfers import Piece, Transfers, read
+
+__all__ = ["CdnStorage", "CdnTokens"]
+
+MARGIN_SECONDS = 300.0  # a token is renewed so long before it ends: an upload takes its time
+MARGIN_SHARE = 0.1  # of a short lifetime
+
+_T = TypeVar("_T")
+
+
+class CdnTokens:
+    """The token that all uploads use, renewed before it ends."""
+
+    def __init__(self, transfers: Transfers, hosts: wire.Hosts) -> None:
+        self._transfers = transfers
+        self._hosts = hosts
+        self._token: CdnToken | None = None
+        self._renew_at = 0.0
+        self._asking = asyncio.Lock()
+
+    async def current(self, scope: Scope) -> CdnToken:
+        """Returns a token that is good for some time yet, a new one if need be. Raises FalError."""
+        clock = asyncio.get_running_loop().time
+        async with self._asking:  # the others wait and find it
+            if self._token is None or clock() >= self._renew_at:
+                asked_at = clock()
+                token = self._token = await self._ask(scope)
+                margin = min(MARGIN_SECONDS, token.lifetime_seconds * MARGIN_SHARE)
+                self._renew_at = asked_at + token.lifetime_seconds - margin
+            return self._token
+
+    def refused(self, token: CdnToken) -> None:
+        """The CDN does not take it: the next one who needs a token asks for a new one."""
+        if self._token is token:
+            self._token = None
+
+    async def _ask(self, scope: Scope) -> CdnToken:
+        about = About(Operation.UPLOAD_TOKEN)
+        answer = await self._transfers.brief(storage_wire.cdn_token(self._hosts), about, scope)
+        token = read(lambda: storage_answers.read_cdn_token(answer.body), answer, about)
+        if not storage_answers.is_upload_url(token.base_url, self._hosts):
+            raise about.failed(Failure.HOST_REFUSED, "base_url is not on the list", answer.status)
+        return token
+
+
+class CdnStorage:
+    """The storage by way of CDN tokens."""
+
+    def __init__(self, transfers: Transfers, hosts: wire.Hosts) -> None:
+        self._transfers = transfers
+        self._hosts = hosts
+        self._tokens = CdnTokens(transfers, hosts)
+
+    async def put(self, upload: Upload, size: int, chunks: AsyncIterator[bytes], scope: Scope) -> str:
+        about = About(Operation.UPLOAD_PUT)
+        token = await self._tokens.current(scope)
+        request = _with(token, storage_wire.post_to_cdn(self._hosts, upload, size))
+        try:
+            answer = await self._transfers.as_they_come(request, about, chunks, scope)
+        except FalError as error:
+            if error.http_status == 401:
+                self._tokens.refused(token)
+            raise
+        return read(lambda: storage_answers.read_access_url(answer.body), answer, about)
+
+    async def put_pieces(self, upload: Upload, pieces: Sequence[Piece], scope: Scope) -> tuple[str, int]:
+        about = About(Operation.UPLOAD_PUT)
+        request = storage_wire.post_to_cdn(self._hosts, upload, sum(map(len, pieces)))
+        answer = await self._send(request, about, pieces, scope)
+        return read(lambda: storage_answers.read_access_url(answer.body), answer, about), about.resends
+
+    async def begin(self, upload: Upload, scope: Scope) -> PartsTarget:
+        about = About(Operation.UPLOAD_BEGIN)
+
+        async def attempt(token: CdnToken) -> Answer:
+            request = _with(token, storage_wire.begin_at_cdn(token.base_url, upload))
+            return await self._transfers.brief(request, about, scope)
+
+        answer = await self._with_token(attempt, about, scope)
+        target = read(lambda: storage_answers.read_cdn_upload(answer.body), answer, about)
+        if not storage_answers.is_upload_url(target.upload_url, self._hosts):
+            raise about.failed(Failure.HOST_REFUSED, "access_url is not on the list", answer.status)
+        return PartsTarget(target.upload_url, target.file_url, upload.content_type)
+
+    async def put_part(
+        self, target: PartsTarget, number: int, pieces: Sequence[Piece], scope: Scope
+    ) -> tuple[str, int]:
+        about = About(Operation.UPLOAD_PART)
+        request = storage_wire.put_part(target.parts_url, number, sum(map(len, pieces)))
+        request = replace(request, headers=(*request.headers, ("Content-Type", target.content_type)))
+        answer = await self._send(request, about, pieces, scope)
+        etag = read(lambda: storage_answers.read_part(answer.body, answer.headers), answer, about)
+        return etag, about.resends
+
+    async def complete(self, target: PartsTarget, etags: Sequence[str], scope: Scope) -> None:
+        about = About(Operation.UPLOAD_COMPLETE)
+        request = storage_wire.complete_parts(target.parts_url, etags)
+        await self._with_token(
+            lambda token: self._transfers.completion(_with(token, request), about, scope), about, scope
+        )
+
+    async def _send(
+        self, request: wire.Request, about: About, pieces: Sequence[Piece], scope: Scope
+    ) -> Answer:
+        return await self._with_token(
+            lambda token: self._transfers.pieces(_with(token, request), about, pieces, scope), about, scope
+        )
+
+    async def _with_token(
+        self, attempt: Callable[[CdnToken], Awaitable[_T]], about: About, scope: Scope
+    ) -> _T:
+        """Attempts what takes a token: once more with a new one when the CDN refuses the one that we had."""
+        token = await self._tokens.current(scope)
+        try:
+            return await attempt(token)
+        except FalError as error:
+            if error.http_status != 401:
+                raise
+        self._tokens.refused(token)
+        about.resends += 1
+        return await attempt(await self._tokens.current(scope))
+
+
+def _with(token: CdnToken, request: wire.Request) -> wire.Request:
+    return replace(request, headers=(*request.headers, ("Authorization", f"Bearer {token.secret}")))
