@@ -154,7 +154,8 @@ def test_any_fields(one_emulator: Emulator, model: str, data: st.DataObject) -> 
     names = [field.name for field in MODELS[model].fields] + ["headers", "body"]
     values = data.draw(st.dictionaries(st.sampled_from(names), HARMLESS, max_size=4))
     for tail in ("", "/stream"):
-        answer = one_emulator.run(model + tail, json.dumps({"end": "clean", "delay": 0} | values))
+        body = {"end": "clean", "delay": 0, "seconds": 0} | values
+        answer = one_emulator.run(model + tail, json.dumps(body))
         assert answer.status_code < 500 or model in ("emulator/fail", "emulator/answer"), answer.text
 
 
