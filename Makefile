@@ -1,7 +1,7 @@
 # Each target does its own set-up: it needs Python 3.11 or newer, make and git.
 #
 #   make demo     a fal call over gRPC, end to end, without a key (FAL=live: against fal, with FAL_KEY)
-#   make test     all tests
+#   make test     all tests, in two processes (WORKERS=0: in one)
 #   make test-conformance  of them: fal's own clients against the emulator, and the emulator's
 #   make test-errors       of them: fal's failures as statuses, and the cases in tests/cases/errors
 #   make test-faults       of them: what goes wrong between fal, the service and its callers
@@ -19,6 +19,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 GEN_VENV := build/gen-venv
 TESTS ?= tests
+WORKERS ?= 2
+SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-conformance test-errors test-faults test-streams test-uploads soak mutants check gen format lock clean
 .DEFAULT_GOAL := test
@@ -27,7 +29,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/falrpc demo $(if $(filter live,$(FAL)),--live)
 
 test: $(VENV)/.dev $(GEN_VENV)/.ready
-	$(BIN)/pytest $(if $(STRICT),--strict-tools) $(TESTS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) $(if $(STRICT),--strict-tools) $(TESTS)
 
 test-conformance: TESTS = tests/conformance tests/emulator
 test-conformance: test

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from tests.alone import pytest_collection_modifyitems, pytest_runtest_protocol  # noqa: F401 # hooks
 
 from falrpc import v1
 from falrpc_server.app import Gateway, make_logger, running

@@ -86,6 +86,7 @@ OF_GRPCS_CLIENT = "Internal error from Core"  # when a deadline passes just whil
 HANGING = ("run", "submit", "stream", "status", "status_stream", "result", "cancel", "upload_initiate")
 
 
+@pytest.mark.alone
 async def test_a_silent_fal(emulator_url: str, fal: Fal) -> None:
     """With a deadline of 2 s each method's connection to fal is closed and its record written within 100 ms."""
     closings: dict[str, list[float]] = {}

@@ -86,6 +86,7 @@ async def test_in_the_middle_of_a_stream(gateway: Running, fal: Fal, monkeypatch
     await is_idle(fal)
 
 
+@pytest.mark.alone
 async def test_how_soon(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancellation from inside the engine is told to the caller within 100 ms."""
     monkeypatch.setattr(aiohttp.TCPConnector, "connect", cancelled_inside)

@@ -63,6 +63,7 @@ def reading_calls(handle: v1.RequestHandle) -> Iterator[tuple[str, Any]]:
         yield "Status", v1.StatusRequest(handle=handle)
 
 
+@pytest.mark.alone
 async def test_stopping_under_load(emulator_url: str, fal: Fal) -> None:
     """200 streams and 200 Runs in flight: each step of a drain in its time, each call told the truth, exit 0."""
     known_before = queue_ids(fal)

@@ -249,6 +249,7 @@ async def test_fal_out_of_reach(unused_port: int) -> None:
         assert (await gateway.finished())[0]["attempts"] == 3
 
 
+@pytest.mark.alone
 async def test_cancelling_closes_the_upstream_connection(gateway: Running, fal: Fal) -> None:
     """fal sees the connection closed within 100 ms of the caller's cancel."""
     delays = []
@@ -266,6 +267,7 @@ async def test_cancelling_closes_the_upstream_connection(gateway: Running, fal: 
     assert [line["code"] for line in gateway.logged("call.finished")] == ["CANCELLED"] * TRIES
 
 
+@pytest.mark.alone
 async def test_the_callers_deadline(gateway: Running, fal: Fal) -> None:
     """At the deadline the upstream connection is closed and the call record is written within 100 ms."""
     closings, records = [], []

@@ -113,6 +113,7 @@ async def test_a_stream_without_a_result(gateway: Running, events: str, reason: 
     assert (failed.code, failed.info.reason) == ("UNKNOWN", reason)
 
 
+@pytest.mark.alone
 async def test_cancelling_a_stream(gateway: Running, fal: Fal) -> None:
     """fal sees the connection closed within 100 ms of the caller's cancel in the middle of a stream."""
     delays = []

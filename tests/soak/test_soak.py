@@ -23,6 +23,8 @@ from tests.service.test_stream_calls import stream
 
 from falrpc import v1
 
+pytestmark = pytest.mark.alone
+
 SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "10"))
 WARM_UP_CALLS = 6_000
 WARM_UP_SECONDS = 5.0

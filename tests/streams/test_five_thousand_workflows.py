@@ -29,6 +29,7 @@ ASKED = f'{{"events":{EVENTS},"seconds":{SECONDS}}}'
 NAMES = ["started", *(f"node_{number}" for number in range(1, EVENTS)), "output"]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(TRIES * (CALL_SECONDS_MAX + 100))
 async def test_five_thousand_workflows() -> None:
     """5,000 workflows of 20 events, one every 2 s, through one gateway: every event comes once and in order,

@@ -16,6 +16,8 @@ from tests.service.test_stream_calls import stream
 
 from falrpc import v1
 
+pytestmark = pytest.mark.alone
+
 FIRST_SECONDS_MAX = 0.005
 CALLS = 200
 TRIES = 3

@@ -55,6 +55,7 @@ async def test_its_memory(gateway: Gateway) -> None:
     assert growth < MEMORY_MAX
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_others(gateway: Gateway) -> None:
     """While one reads slowly, others' events are no more than 20 % later than without it (p99)."""
