@@ -17,6 +17,8 @@ from tests.processes.gateway import served
 
 from falrpc import v1
 
+pytestmark = pytest.mark.alone
+
 MIB = 1024 * 1024
 CHUNK = os.urandom(256 * 1024)
 FILE_BYTES = 2048 * MIB
