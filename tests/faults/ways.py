@@ -22,6 +22,7 @@ EVENTS = '"events":[{"n":0},{"n":1},{"n":2}],"delay":0.015'
 SUBMIT = '{"type":"submit","node_id":"a","app_id":"b","request_id":"c"}'
 WORKFLOW = f'"events":[{SUBMIT},{{"type":"output","output":{{}}}}],"delay":0.015'
 LARGE_BYTES = 300_000
+LASTING = '"seconds":0.1'  # long enough to be followed, on a busy machine, too
 
 PIECES_BYTES = {"submit": 100, "status": 100, "result": 10, "cancel": 15, "upload_initiate": 100}
 
@@ -176,7 +177,7 @@ async def _result(caller: Caller) -> v1.ResultRequest:
 
 
 async def _result_awaited(caller: Caller) -> v1.ResultRequest:
-    return waiting(await caller.submitted("emulator/sleep", '"seconds":0.02'))
+    return waiting(await caller.submitted("emulator/sleep", LASTING))
 
 
 async def _cancel(caller: Caller) -> v1.CancelRequest:
@@ -194,7 +195,7 @@ async def _subscribe_failing(_: Caller) -> v1.SubscribeRequest:
 
 
 async def _attach(caller: Caller) -> v1.SubscribeRequest:
-    return v1.SubscribeRequest(attach=await caller.submitted("emulator/sleep", '"seconds":0.02'))
+    return v1.SubscribeRequest(attach=await caller.submitted("emulator/sleep", LASTING))
 
 
 async def _attach_and_cancel(caller: Caller) -> v1.SubscribeRequest:
