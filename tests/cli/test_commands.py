@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from tests.cli.scripted_service import HANDLE, ScriptedService, running
-from tests.cli.test_demo import hears_interrupts
 from typer.testing import CliRunner
 
 from falrpc import v1
@@ -281,14 +280,21 @@ def test_upload_of_an_unreachable_url(falrpc: Falrpc, service: ScriptedService) 
     assert not service.received
 
 
+HEARING = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("falrpc_server", run_name="__main__")
+"""
+"""Runs falrpc so that it hears Ctrl-C, whoever started it. A preexec_fn would fork beside grpc's threads."""
+
+
 @pytest.mark.parametrize("command", ["run", "subscribe"])
 def test_interrupt(service: ScriptedService, command: str) -> None:
     """Ctrl-C ends a call at once with exit code 130 and without a traceback."""
     with running(service) as address:
         process = subprocess.Popen(
-            [sys.executable, "-m", "falrpc_server", command, "sleep/forever", "--address", address],
+            [sys.executable, "-c", HEARING, command, "sleep/forever", "--address", address],
             env=environment(),
-            preexec_fn=hears_interrupts,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
