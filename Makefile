@@ -47,7 +47,9 @@ test-streams: TESTS = tests/streams tests/unit/test_mailbox.py tests/unit/test_t
 test-streams: test
 
 test-uploads: TESTS = tests/uploads tests/service/test_upload_calls.py tests/unit/test_byte_budget.py \
-	tests/unit/test_upload_targets.py tests/cli/test_inputs.py tests/emulator/test_blobs.py
+	tests/unit/test_upload_targets.py tests/unit/test_cdn_storage.py tests/unit/test_storage_wire.py \
+	tests/unit/test_storage_answers.py tests/unit/test_content_types.py tests/cli/test_inputs.py \
+	tests/emulator/test_blobs.py
 test-uploads: test
 
 SOAK_SECONDS ?= 600

@@ -153,8 +153,16 @@ async def gateway(emulator_url: str, fal: Fal) -> AsyncIterator[Running]:
 
 
 @pytest.fixture
-def unused_port() -> int:
-    """A port that nobody listens on."""
+def unused_port() -> Iterator[int]:
+    """A port that nobody listens on. It is held, so that no server that starts meanwhile takes it."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        yield int(one.getsockname()[1])
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on yet."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])

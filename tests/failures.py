@@ -1,6 +1,7 @@
 """What a failed call told: the status and its details, unpacked."""
 
-from collections.abc import AsyncIterable, Awaitable
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -8,6 +9,8 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+
+from falrpc import v1
 
 DETAILS = {
     kind.DESCRIPTOR.full_name: kind
@@ -63,6 +66,23 @@ async def failure_of(call: Awaitable[Any]) -> Failure:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return unpacked(caught.value)
+
+
+async def failure_of_upload(
+    address: str, messages: AsyncIterable[Any] | Iterable[Any], **call: Any
+) -> Failure:
+    """Sends messages to Upload, which must fail.
+
+    The client is a thread: the asyncio one loses the status when it is told while it writes (grpc/grpc#36066).
+    """
+    sent = [one async for one in messages] if isinstance(messages, AsyncIterable) else messages
+
+    def upload() -> Failure:
+        with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
+            v1.FalServiceStub(channel).Upload(iter(sent), **call)
+        return unpacked(caught.value)  # type: ignore[arg-type] # it has the same methods
+
+    return await asyncio.to_thread(upload)
 
 
 async def messages_and_failure(call: AsyncIterable[T]) -> tuple[list[T], Failure]:

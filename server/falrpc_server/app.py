@@ -103,8 +103,8 @@ class Gateway:
             settings.status_calls_per_second,
             lambda what, value: log.warning("fal.noticed", what=what, value=value[:LOGGED_CHARACTERS_MAX]),
         )
-        uploads = Uploads(_storage(exchanges, settings), _upload_bounds(settings))
-        servicer = Servicer(fal, uploads, watchers, self._background, _limits(settings))
+        self._uploads = Uploads(_storage(exchanges, settings), _upload_bounds(settings))
+        servicer = Servicer(fal, self._uploads, watchers, self._background, _limits(settings))
         interceptors = [
             observe,
             ending,

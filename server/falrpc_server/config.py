@@ -130,7 +130,13 @@ class Settings(BaseSettings):
         "`fal-ai/flux=20,fal-ai=200`, in whole parts. The longest one that fits counts; others have no such "
         "limit. A submission is in flight until fal has accepted it.",
     )
-    resends_max: int = Field(2, ge=0, le=5, description="How often a request to fal is sent again.")
+    resends_max: int = Field(
+        2,
+        ge=0,
+        le=5,
+        description="How often a request to fal is sent again. Bytes of files have five resends, and a share "
+        "of their own.",
+    )
     retry_share: float = Field(
         0.1,
         ge=0,

@@ -30,7 +30,7 @@ from falrpc_server.fal_http.models import (
 from falrpc_server.fal_http.results import outcome_of
 from falrpc_server.fal_http.retry import is_passing
 from falrpc_server.fal_http.streams import model_events, workflow_events
-from falrpc_server.fal_http.upload_errors import UploadStalled
+from falrpc_server.fal_http.upload_errors import UploadMismatch, UploadStalled
 from falrpc_server.fal_http.uploads import Uploads
 from falrpc_server.interceptors.call import Call
 from falrpc_server.translate import json_text, requests, responses
@@ -205,7 +205,7 @@ class Servicer:
         asked = requests.upload(await _header(messages, idle_seconds), self._limits.upload_bytes_max)
         stored = await self._uploads.store(
             asked.upload,
-            _chunks(messages, idle_seconds),
+            _chunks(messages, idle_seconds, call),
             call.scope,
             size=asked.size,
             sha256=asked.sha256,
@@ -326,19 +326,28 @@ async def _header(messages: AsyncIterator[v1.UploadRequest], idle_seconds: float
     return message.header
 
 
-async def _chunks(messages: AsyncIterator[v1.UploadRequest], idle_seconds: float) -> AsyncIterator[bytes]:
-    # A caller who leaves looks like the end for a moment: the cancel comes before anything is completed.
-    while message := await _next(messages, idle_seconds):
+async def _chunks(
+    messages: AsyncIterator[v1.UploadRequest], idle_seconds: float, call: Call
+) -> AsyncIterator[bytes]:
+    while message := await _next(messages, idle_seconds, skips_empty=True):
         if message.WhichOneof("part") != "chunk":
-            raise InvalidRequest([Violation("chunk", "is required in every message after the header")])
-        chunk = message.chunk
-        del message  # it has a copy
-        yield chunk
+            raise UploadMismatch("chunk", "is required in every message after the header")
+        held = [message.chunk]
+        del message  # large ones are not kept while the next one is awaited
+        yield held.pop()
+    # grpc tells the end before it tells that the call was cancelled, or cut off by a message that is too
+    # large. To such a call nothing can be sent: so half a file is never taken for a whole one.
+    await call.scope.commit()
 
 
-async def _next(messages: AsyncIterator[v1.UploadRequest], idle_seconds: float) -> v1.UploadRequest | None:
+async def _next(
+    messages: AsyncIterator[v1.UploadRequest], idle_seconds: float, *, skips_empty: bool = False
+) -> v1.UploadRequest | None:
     try:
         async with asyncio.timeout(idle_seconds):
-            return await anext(messages, None)
+            message = await anext(messages, None)
+            while message and skips_empty and message.WhichOneof("part") == "chunk" and not message.chunk:
+                message = await anext(messages, None)
+            return message
     except TimeoutError:
         raise UploadStalled from None

@@ -42,15 +42,15 @@ async def test_retry(first: bytes) -> None:
         assert verifies(public_keys(signer.jwks().body), request.headers, request.body)
 
 
-async def test_refused_connection(unused_port: int) -> None:
+async def test_refused_connection(free_port: int) -> None:
     """A receiver that isn't there yet gets the webhook once it is."""
     clock = Clock(STANDING)
     async with webhooks(clock) as one:
-        one.send(f"http://127.0.0.1:{unused_port}/", news())
+        one.send(f"http://127.0.0.1:{free_port}/", news())
         await attempts(one, 1)
         assert one.report()[0]["outcome"] == "pending"
         assert "error" in one.report()[0]["attempts"][0]
-        async with Receiver(reply(200)).running(unused_port) as receiver:
+        async with Receiver(reply(200)).running(free_port) as receiver:
             clock.advance(2)
             record = await ended(one)
     assert (record["outcome"], len(record["attempts"]), len(receiver.received)) == ("delivered", 2, 1)

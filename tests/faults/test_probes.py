@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from tests.conftest import Fal, Running, running_gateway
-from tests.failures import failure_of
+from tests.failures import failure_of, failure_of_upload
 from tests.faults.each_call import LONG
 from tests.service.test_queue_calls import request
 from tests.service.test_run import WAIT_SECONDS_MAX, run
@@ -24,7 +24,7 @@ async def test_uploads_that_their_senders_spoil(gateway: Running, fal: Fal) -> N
     """Uploads that are broken off because their bytes are not what was declared do not suspend anybody's."""
     too_large = v1.UploadHeader(file_name="f", size=len(DATA) + 1)
     for _ in range(BAD_UPLOADS):
-        failed = await failure_of(gateway.stub.Upload(messages(too_large), timeout=LONG))
+        failed = await failure_of_upload(gateway.address, messages(too_large), timeout=LONG)
         assert failed.info.reason == "UPLOAD_MISMATCH"
     right = v1.UploadHeader(file_name="f", size=len(DATA))
     assert (await gateway.stub.Upload(messages(right), timeout=LONG)).size == len(DATA)

@@ -49,7 +49,7 @@ def test_what_is_installed_is_what_is_locked(image: Path) -> None:
     assert {name: installed[name] for name in locked} == locked
 
 
-def test_it_runs_from_the_image(image: Path) -> None:
+def test_it_runs_from_the_image(image: Path, unused_port: int) -> None:
     """The installed service starts, answers `falrpc healthcheck`, writes no file, and stops with 0."""
     falrpc = image / "opt/falrpc/bin/falrpc"
     before = files(image)
@@ -70,6 +70,7 @@ def test_it_runs_from_the_image(image: Path) -> None:
         serving.stdout.read()
     assert (healthy.returncode, healthy.stdout.strip()) == (0, f"{address}: SERVING")
     assert serving.returncode == 0
+    check[-1] = f"127.0.0.1:{unused_port}"
     unhealthy = subprocess.run(check, env=environment, capture_output=True, text=True, check=False)
     assert unhealthy.returncode == 1
     assert files(image) == before

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from tests.conftest import KEY, Fal, Running, running_gateway
-from tests.failures import failure_of, messages_and_failure
+from tests.failures import failure_of, failure_of_upload, messages_and_failure
 from tests.service.test_queue_calls import submitted, waiting
 from tests.service.test_run import arrived, run
 from tests.service.test_server import reflected
@@ -96,7 +96,7 @@ async def test_other_hosts_than_fals(emulator_url: str, fal: Fal) -> None:
         assert (await gateway.stub.Upload(messages(file))).size == len(DATA)
         assert [record["path"].split("/")[1] for record in fal.received()] == ["run", "queue", "rest", "cdn"]
     async with running_gateway(**urls) as gateway:
-        failed = await failure_of(gateway.stub.Upload(messages(file)))
+        failed = await failure_of_upload(gateway.address, messages(file))
         assert (failed.code, failed.info.reason) == ("INTERNAL", "UPLOAD_HOST_REFUSED")
         assert len(fal.received(operation="upload_put")) == 1
 

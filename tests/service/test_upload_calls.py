@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from tests.conftest import Fal, Running, running_gateway
-from tests.failures import failure_of
+from tests.failures import failure_of_upload
 from tests.service.test_run import arrived, closed
 
 from falrpc import v1
@@ -46,7 +46,9 @@ async def test_a_file(gateway: Running, fal: Fal, size: int | None) -> None:
 )
 async def test_an_empty_file(gateway: Running, fal: Fal, size: int | None, field: str) -> None:
     """A file without a byte is INVALID_ARGUMENT, and fal is asked for nothing."""
-    failed = await failure_of(gateway.stub.Upload(messages(v1.UploadHeader(file_name="f", size=size), b"")))
+    failed = await failure_of_upload(
+        gateway.address, messages(v1.UploadHeader(file_name="f", size=size), b"")
+    )
     assert (failed.code, failed.fields) == ("INVALID_ARGUMENT", [field])
     assert fal.received() == []
 
@@ -67,7 +69,7 @@ async def test_bytes_that_are_not_what_was_declared(
     gateway: Running, fal: Fal, header: v1.UploadHeader, field: str
 ) -> None:
     """A mismatch is INVALID_ARGUMENT, UPLOAD_MISMATCH; fal never gets the whole file."""
-    failed = await failure_of(gateway.stub.Upload(messages(header)))
+    failed = await failure_of_upload(gateway.address, messages(header))
     assert (failed.code, failed.info.reason, failed.fields) == (
         "INVALID_ARGUMENT",
         "UPLOAD_MISMATCH",
@@ -80,7 +82,7 @@ async def test_bytes_that_are_not_what_was_declared(
 async def test_collected_bytes_that_are_not_what_was_declared(gateway: Running, fal: Fal) -> None:
     """A file of unknown size is checked before fal is asked for anything."""
     header = v1.UploadHeader(file_name="f", sha256=b"x" * 32)
-    failed = await failure_of(gateway.stub.Upload(messages(header)))
+    failed = await failure_of_upload(gateway.address, messages(header))
     assert (failed.code, failed.info.reason, failed.fields) == (
         "INVALID_ARGUMENT",
         "UPLOAD_MISMATCH",
@@ -105,7 +107,7 @@ async def test_a_bad_header(
     gateway: Running, fal: Fal, header: v1.UploadHeader | None, fields: list[str]
 ) -> None:
     """A bad header is refused with every field, and nothing is sent."""
-    failed = await failure_of(gateway.stub.Upload(messages(header)))
+    failed = await failure_of_upload(gateway.address, messages(header))
     assert (failed.code, failed.fields) == ("INVALID_ARGUMENT", fields)
     assert fal.received() == []
 
@@ -117,7 +119,7 @@ async def test_a_second_header(gateway: Running) -> None:
         for _ in range(2):
             yield v1.UploadRequest(header=v1.UploadHeader(file_name="f"))
 
-    failed = await failure_of(gateway.stub.Upload(twice()))
+    failed = await failure_of_upload(gateway.address, twice())
     assert (failed.code, failed.fields) == ("INVALID_ARGUMENT", ["chunk"])
 
 
@@ -129,7 +131,7 @@ async def test_too_large(emulator_url: str, fal: Fal, size: int | None) -> None:
         assert (await gateway.stub.Upload(messages(at_limit, DATA[:1_000]))).size == 1_000
         fal.reset()
         beyond = v1.UploadHeader(file_name="f", size=size)
-        failed = await failure_of(gateway.stub.Upload(messages(beyond, DATA[:1_001])))
+        failed = await failure_of_upload(gateway.address, messages(beyond, DATA[:1_001]))
     assert (failed.code, failed.info.reason) == ("RESOURCE_EXHAUSTED", "UPLOAD_TOO_LARGE")
     assert failed.info.metadata["limit_bytes"] == "1000"
     assert fal.received() == []
@@ -139,14 +141,18 @@ async def test_a_host_that_is_not_on_the_list(gateway: Running, fal: Fal) -> Non
     """Bytes go to listed hosts only: INTERNAL, UPLOAD_HOST_REFUSED."""
     body = '{"upload_url":"https://evil.example/x","file_url":"https://v3.fal.media/x"}'
     fal.will("answer", operation="upload_initiate", status=200, body=body)
-    failed = await failure_of(gateway.stub.Upload(messages(v1.UploadHeader(file_name="f", size=len(DATA)))))
+    failed = await failure_of_upload(
+        gateway.address, messages(v1.UploadHeader(file_name="f", size=len(DATA)))
+    )
     assert (failed.code, failed.info.reason) == ("INTERNAL", "UPLOAD_HOST_REFUSED")
 
 
 async def test_a_cut_put(gateway: Running, fal: Fal) -> None:
     """An upload that fal cuts is UNAVAILABLE: storing a file again costs nothing."""
     fal.will("reset_before_body", operation="upload_put")
-    failed = await failure_of(gateway.stub.Upload(messages(v1.UploadHeader(file_name="f", size=len(DATA)))))
+    failed = await failure_of_upload(
+        gateway.address, messages(v1.UploadHeader(file_name="f", size=len(DATA)))
+    )
     assert (failed.code, failed.info.reason) == ("UNAVAILABLE", "UPSTREAM_INTERRUPTED")
 
 

@@ -84,7 +84,28 @@ async def test_the_one_who_asks_leaves() -> None:
         asking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asking
-        assert (await waiting).secret in ("t-1", "t-2")
+        assert (await waiting).secret == "t-2"
+        assert len(requests) == 2
+
+
+async def test_many_ask_in_vain() -> None:
+    """Those who waited while another one asked in vain hear the same, and ask nobody."""
+    refusal = response("403 Forbidden", b"{}", Connection="close")
+    async with tokens(refusal, token(LONG_SECONDS)) as (kept, requests):
+        failed = await asyncio.gather(*(kept.current(Scope()) for _ in range(5)), return_exceptions=True)
+        assert [error.http_status for error in failed if isinstance(error, FalError)] == [403] * 5
+        assert len(requests) == 1
+        assert (await kept.current(Scope())).secret == "t-1"  # who comes later asks again
+
+
+async def test_a_renewal_that_fails() -> None:
+    """A token that is good yet is used on while no new one is to be had."""
+    refusal = response("403 Forbidden", b"{}", Connection="close")
+    async with tokens(token(20.0), refusal) as (kept, requests):
+        first = await kept.current(Scope())
+        kept._renew_at = 0.0  # else the test would wait for 18 s
+        assert await kept.current(Scope()) is first
+        assert len(requests) == 2
 
 
 @pytest.mark.parametrize("base_url", EVIL)

@@ -17,6 +17,7 @@ PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(40)
         pytest.param("", "a.unknown", PNG, "image/png", id="an extension that nobody knows"),
         pytest.param("", "a", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2", "video/mp4", id="a film"),
         pytest.param("", "a", b"RIFF\x24\0\0\0WAVEfmt ", "audio/x-wav", id="a sound"),
+        pytest.param("", "a.csv.gz", b"\x1f\x8b\x08", "application/gzip", id="not what is inside"),
         pytest.param("", "a", b"hello", "application/octet-stream", id="text says nothing"),
         pytest.param("", "a", b"", "application/octet-stream", id="no bytes"),
         pytest.param("", "a", b"\0" * 100_000, "application/octet-stream", id="many"),

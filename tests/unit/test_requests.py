@@ -173,15 +173,16 @@ def test_attachments_are_not_compared_with_an_input_that_is_refused(text: str) -
 @pytest.mark.parametrize(
     ("attachment", "field"),
     [
-        (v1.Attachment(file_name="../a"), "attachments['x'].file_name"),
-        (v1.Attachment(file_name="ü" * 128), "attachments['x'].file_name"),
-        (v1.Attachment(file_name="a\nb"), "attachments['x'].file_name"),
-        (v1.Attachment(content_type="png"), "attachments['x'].content_type"),
-        (v1.Attachment(content_type="image/png\r\nX: y"), "attachments['x'].content_type"),
+        (v1.Attachment(data=b"1", file_name="../a"), "attachments['x'].file_name"),
+        (v1.Attachment(data=b"1", file_name="ü" * 128), "attachments['x'].file_name"),
+        (v1.Attachment(data=b"1", file_name="a\nb"), "attachments['x'].file_name"),
+        (v1.Attachment(data=b"1", content_type="png"), "attachments['x'].content_type"),
+        (v1.Attachment(data=b"1", content_type="image/png\r\nX: y"), "attachments['x'].content_type"),
+        (v1.Attachment(file_name="a.png"), "attachments['x'].data"),
     ],
 )
 def test_attachments_names_and_types_are_checked(attachment: v1.Attachment, field: str) -> None:
-    """A file name without directories and a media type are required of attachments, too."""
+    """A file name without directories and a media type are required of attachments, too, and bytes."""
     assert fields_of(lambda: attached('{"a":"attachment:x"}', x=attachment)) == [field]
 
 

@@ -66,6 +66,17 @@ def test_an_upload_in_parts_that_leads_astray(access_url: str, upload_id: str) -
         )
 
 
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "file:///etc/passwd", "//v3.fal.media/f", "https://", "https://[", "", "f"]
+)
+def test_a_files_url_that_is_none(url: str) -> None:
+    """It goes to callers, and into inputs."""
+    with pytest.raises(Malformed):
+        storage_answers.read_access_url(json.dumps({"access_url": url}).encode())
+    with pytest.raises(Malformed):
+        storage_answers.read_upload_target(json.dumps({"upload_url": "https://u", "file_url": url}).encode())
+
+
 def test_where_parts_go_with_a_token() -> None:
     """Parts are below the file's URL."""
     body = b'{"access_url":"https://v3.fal.media/f","uploadId":"u-1"}'

@@ -145,20 +145,12 @@ async def failure(
     return type(caught.value), progress.connected
 
 
-async def free_port() -> int:
-    listener = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
-    port: int = listener.sockets[0].getsockname()[1]
-    listener.close()
-    await listener.wait_closed()
-    return port
-
-
 # The exact exception
 
 
-async def test_refused() -> None:
+async def test_refused(unused_port: int) -> None:
     """A refused connection is ConnectError, and nothing left."""
-    assert await failure(f"http://127.0.0.1:{await free_port()}/") == (httpx.ConnectError, False)
+    assert await failure(f"http://127.0.0.1:{unused_port}/") == (httpx.ConnectError, False)
 
 
 async def test_a_name_that_does_not_resolve() -> None:

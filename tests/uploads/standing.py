@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
-import grpc
-import pytest
 from tests.conftest import Running, running_gateway
-from tests.failures import Failure, unpacked
+from tests.failures import Failure, failure_of_upload
 from tests.faults.leaks import all_heard
 from tests.service.test_leaving import tasks
 from tests.uploads.stores import MIB, WAIT_SECONDS_MAX, Act, Store, eventually, storing
@@ -125,18 +123,9 @@ class Caller:
 async def failure(
     address: str, messages: Iterable[v1.UploadRequest], seconds: float = 2 * WAIT_SECONDS_MAX
 ) -> Failure:
-    """How an upload fails. A caller's stream is still open until then.
-
-    The client is a thread: the asyncio one loses the status when it is told while it writes (grpc/grpc#36066).
-    """
-
-    def call() -> Failure:
-        with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
-            v1.FalServiceStub(channel).Upload(iter(messages), timeout=seconds)
-        return unpacked(caught.value)  # type: ignore[arg-type] # it has the same methods
-
+    """How an upload fails. A caller's stream is still open until then."""
     try:
-        return await asyncio.to_thread(call)
+        return await failure_of_upload(address, messages, timeout=seconds)
     finally:
         if isinstance(messages, Caller):
             assert not messages.over.is_set()

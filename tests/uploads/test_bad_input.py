@@ -28,7 +28,9 @@ HALF = DATA[: 2 * PART_BYTES + 2_000_000]
 SMALL_CHUNK = v1.UploadRequest(chunk=SMALL)
 ENDLESS_BYTES_MAX = 64 * 1024 * 1024  # what buffers on the way may take; an endless file has 1 GiB
 INVALID = ("INVALID_ARGUMENT", "INVALID_REQUEST", "NOT_SENT")
+MISMATCH = ("INVALID_ARGUMENT", "UPLOAD_MISMATCH", "UNKNOWN")
 TOO_LARGE = ("RESOURCE_EXHAUSTED", "UPLOAD_TOO_LARGE", "UNKNOWN")
+DECLARED_TOO_LARGE = (*TOO_LARGE[:2], "NOT_SENT")
 
 
 @pytest.mark.parametrize("is_endless", [False, True], ids=["then silent", "then endless"])
@@ -37,11 +39,11 @@ TOO_LARGE = ("RESOURCE_EXHAUSTED", "UPLOAD_TOO_LARGE", "UNKNOWN")
     [
         pytest.param([SMALL_CHUNK], INVALID, ["header"], id="chunk first"),
         pytest.param([v1.UploadRequest()], INVALID, ["header"], id="nothing first"),
-        pytest.param([header(None), header(None)], INVALID, ["chunk"], id="second header"),
-        pytest.param([header(None), v1.UploadRequest()], INVALID, ["chunk"], id="nothing second"),
+        pytest.param([header(None), header(None)], MISMATCH, ["chunk"], id="second header"),
+        pytest.param([header(None), v1.UploadRequest()], MISMATCH, ["chunk"], id="nothing second"),
         pytest.param([header(0)], INVALID, ["header.size"], id="empty file"),
         pytest.param([header(-1)], INVALID, ["header.size"], id="negative size"),
-        pytest.param([header(2**40)], TOO_LARGE, [], id="too large"),
+        pytest.param([header(2**40)], DECLARED_TOO_LARGE, [], id="too large"),
         pytest.param([header(None, b"x" * 31)], INVALID, ["header.sha256"], id="short digest"),
         pytest.param([header(None, b"x" * 64)], INVALID, ["header.sha256"], id="long digest"),
         *(

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.conftest import Fal, Running, running_gateway
-from tests.failures import failure_of
+from tests.failures import failure_of_upload
 from tests.service.test_leaving import is_idle
 
 from falrpc import v1
@@ -101,7 +101,7 @@ async def test_a_token_that_is_refused(gateway: Running, fal: Fal, length: int, 
 async def test_a_token_that_is_refused_while_bytes_come(gateway: Running, fal: Fal) -> None:
     """Bytes that nobody has any more can't be sent again: ABORTED, and the next upload has a new token."""
     fal.will("fail", kind="invalid_key", operation="cdn_upload", times=1)
-    failed = await failure_of(gateway.stub.Upload(messages(b"abc")))
+    failed = await failure_of_upload(gateway.address, messages(b"abc"))
     assert (failed.code, failed.info.reason) == ("ABORTED", "UPLOAD_URL_REFUSED")
     await gateway.stub.Upload(messages(b"abc"))
     assert len(fal.received(operation="upload_token")) == 2
@@ -110,7 +110,7 @@ async def test_a_token_that_is_refused_while_bytes_come(gateway: Running, fal: F
 async def test_tokens_that_are_always_refused(gateway: Running, fal: Fal) -> None:
     """The upload ends ABORTED after the second; nothing is under way any more."""
     fal.will("fail", kind="invalid_key", operation="cdn_part", times=None)
-    failed = await failure_of(gateway.stub.Upload(messages(DATA)))
+    failed = await failure_of_upload(gateway.address, messages(DATA))
     assert (failed.code, failed.info.reason) == ("ABORTED", "UPLOAD_URL_REFUSED")
     await is_idle(fal)
     assert fal.received(operation="cdn_complete") == []
@@ -119,7 +119,7 @@ async def test_tokens_that_are_always_refused(gateway: Running, fal: Fal) -> Non
 async def test_no_token(gateway: Running, fal: Fal) -> None:
     """Without a token no bytes are sent; a refused key is the operator's affair."""
     fal.will("fail", kind="invalid_key", operation="upload_token", times=1)
-    failed = await failure_of(gateway.stub.Upload(messages(b"abc")))
+    failed = await failure_of_upload(gateway.address, messages(b"abc"))
     assert (failed.code, failed.info.reason) == ("INTERNAL", "UPSTREAM_CREDENTIALS_REJECTED")
     assert fal.received(operation="cdn_upload") == []
 

@@ -174,6 +174,14 @@ async def test_an_expired_upload_url(what: str, reads_bytes: int | None) -> None
             assert store.files == []
 
 
+async def test_an_answer_before_the_file() -> None:
+    """A storage that says OK without having read the file has not stored it."""
+    async with standing(upload_single_bytes_max=len(DATA)) as (store, gateway):
+        store.will("put", Act(status=200, reads_bytes=1000))
+        failed = await failure(gateway.address, chunks(header()))
+        assert (failed.code, failed.info.reason) == ("INTERNAL", "UPSTREAM_MALFORMED")
+
+
 WAYS = {"put": (SMALL, True), "small": (SMALL, False), "parts": (DATA, True)}
 """A file with one PUT as it comes, one that is read whole before, and one in parts."""
 

@@ -60,7 +60,7 @@ HANG = Act(ending="hang")
 MOMENTS = {
     "before the header": Moment(()),
     "before a chunk": Moment((header(None),)),
-    "before a chunk, size declared": Moment((header(len(SMALL)),), "initiate"),
+    "before a chunk, size declared": Moment((header(len(SMALL)),)),
     "in a small file": Moment((header(None), SMALL_CHUNK)),
     "in a file that goes as it comes": Moment((header(3 * len(SMALL)), SMALL_CHUNK, SMALL_CHUNK), "put"),
     "between parts": Moment(tuple(chunks(header(), HALF)), "part 2"),

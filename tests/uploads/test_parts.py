@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 from tests.conftest import Fal, Running, running_gateway
-from tests.failures import failure_of
+from tests.failures import failure_of, failure_of_upload
 from tests.service.test_leaving import is_idle
+from tests.uploads.stores import Act, Store, eventually, storing
 
 from falrpc import v1
 
@@ -78,7 +79,7 @@ async def test_a_part_that_fails_twice(gateway: Running, fal: Fal) -> None:
 async def test_a_part_that_keeps_failing(gateway: Running, fal: Fal) -> None:
     """The upload ends with the part's failure; no file is made, and nothing is under way any more."""
     fal.will("edge_page", operation="upload_part", times=None)
-    failed = await failure_of(gateway.stub.Upload(messages(header())))
+    failed = await failure_of_upload(gateway.address, messages(header()))
     assert failed.code == "UNAVAILABLE"
     await is_idle(fal)
     assert fal.received(operation="upload_complete") == []
@@ -96,7 +97,7 @@ async def test_bytes_that_are_not_what_was_declared(
     gateway: Running, fal: Fal, declared: v1.UploadHeader, field: str
 ) -> None:
     """A mismatch is INVALID_ARGUMENT, UPLOAD_MISMATCH, and no file is made."""
-    failed = await failure_of(gateway.stub.Upload(messages(declared)))
+    failed = await failure_of_upload(gateway.address, messages(declared))
     assert (failed.code, failed.info.reason, failed.fields) == (
         "INVALID_ARGUMENT",
         "UPLOAD_MISMATCH",
@@ -133,12 +134,25 @@ async def test_a_caller_who_leaves(gateway: Running, fal: Fal) -> None:
     assert fal.received(operation="upload_complete") == []
 
 
-async def test_they_share_memory(emulator_url: str, fal: Fal) -> None:
+async def test_they_share_memory() -> None:
     """Uploads at once hold no more parts than there is memory for; late ones wait, and all end well."""
-    async with running_gateway(
-        emulator_url=emulator_url, upload_buffer_bytes_max=2 * PART_BYTES, **SETTINGS
-    ) as gateway:
-        answers = await asyncio.gather(*(gateway.stub.Upload(messages(header())) for _ in range(6)))
-        answers.append(await gateway.stub.Upload(messages(header())))  # there is memory for it again
-    assert {answer.sha256 for answer in answers} == {SHA256}
-    assert len({answer.url for answer in answers}) == 7
+    async with (
+        storing() as store,
+        running_gateway(
+            emulator_url=store.url, upload_buffer_bytes_max=2 * PART_BYTES, **SETTINGS
+        ) as gateway,
+    ):
+        may_end = asyncio.Event()
+        for number in range(1, PARTS + 1):
+            store.always(f"part {number}", Act(when=may_end.wait))
+        uploads = asyncio.gather(*(gateway.stub.Upload(messages(header())) for _ in range(6)))
+        await eventually(lambda: parts_under_way(store) == 2)
+        await asyncio.sleep(0.3)
+        assert parts_under_way(store) == 2
+        may_end.set()
+        assert {answer.sha256 for answer in await uploads} == {SHA256}
+        assert store.files == [SHA256] * 6
+
+
+def parts_under_way(store: Store) -> int:
+    return sum(one.what.startswith("part") for one in store.asked)

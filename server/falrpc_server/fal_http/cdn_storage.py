@@ -7,6 +7,7 @@ with fal's own hosts. storage.py has the way with signed URLs.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from falrpc_server.fal_http import storage_answers, storage_wire, wire
@@ -32,19 +33,35 @@ class CdnTokens:
         self._transfers = transfers
         self._hosts = hosts
         self._token: CdnToken | None = None
-        self._renew_at = 0.0
+        self._renew_at = self._ends_at = 0.0
         self._asking = asyncio.Lock()
+        self._asked = 0  # how often in vain
+        self._in_vain: Callable[[], FalError] | None = None
 
     async def current(self, scope: Scope) -> CdnToken:
         """Returns a token that is good for some time yet, a new one if need be. Raises FalError."""
         clock = asyncio.get_running_loop().time
-        async with self._asking:  # the others wait and find it
-            if self._token is None or clock() >= self._renew_at:
-                asked_at = clock()
-                token = self._token = await self._ask(scope)
-                margin = min(MARGIN_SECONDS, token.lifetime_seconds * MARGIN_SHARE)
-                self._renew_at = asked_at + token.lifetime_seconds - margin
+        if self._token and clock() < self._renew_at:
             return self._token
+        asked = self._asked
+        async with self._asking:
+            if self._token and clock() < self._renew_at:
+                return self._token
+            if self._asked != asked and self._in_vain:  # another call did while this one waited
+                raise self._in_vain()
+            asked_at = clock()
+            try:
+                token = await self._ask(scope)
+            except FalError as error:
+                if self._token and clock() < self._ends_at:
+                    return self._token
+                self._in_vain, self._asked = _like(error), self._asked + 1
+                raise
+            margin = min(MARGIN_SECONDS, token.lifetime_seconds * MARGIN_SHARE)
+            self._token, self._in_vain = token, None
+            self._ends_at = asked_at + token.lifetime_seconds
+            self._renew_at = self._ends_at - margin
+            return token
 
     def refused(self, token: CdnToken) -> None:
         """The CDN does not take it: the next one who needs a token asks for a new one."""
@@ -70,21 +87,17 @@ class CdnStorage:
 
     async def put(self, upload: Upload, size: int, chunks: AsyncIterator[bytes], scope: Scope) -> str:
         about = About(Operation.UPLOAD_PUT)
-        token = await self._tokens.current(scope)
-        request = _with(token, storage_wire.post_to_cdn(self._hosts, upload, size))
-        try:
-            answer = await self._transfers.as_they_come(request, about, chunks, scope)
-        except FalError as error:
-            if error.http_status == 401:
-                self._tokens.refused(token)
-            raise
+        request = storage_wire.post_to_cdn(self._hosts, upload, size)
+        answer = await self._attempt(
+            lambda token: self._transfers.as_they_come(_with(token, request), about, chunks, scope), scope
+        )
         return read(lambda: storage_answers.read_access_url(answer.body), answer, about)
 
     async def put_pieces(self, upload: Upload, pieces: Sequence[Piece], scope: Scope) -> tuple[str, int]:
         about = About(Operation.UPLOAD_PUT)
         request = storage_wire.post_to_cdn(self._hosts, upload, sum(map(len, pieces)))
-        answer = await self._send(request, about, pieces, scope)
-        return read(lambda: storage_answers.read_access_url(answer.body), answer, about), about.resends
+        answer, resends = await self._send(request, about, pieces, scope)
+        return read(lambda: storage_answers.read_access_url(answer.body), answer, about), resends
 
     async def begin(self, upload: Upload, scope: Scope) -> PartsTarget:
         about = About(Operation.UPLOAD_BEGIN)
@@ -93,7 +106,7 @@ class CdnStorage:
             request = _with(token, storage_wire.begin_at_cdn(token.base_url, upload))
             return await self._transfers.brief(request, about, scope)
 
-        answer = await self._with_token(attempt, about, scope)
+        answer, _ = await self._with_token(attempt, scope)
         target = read(lambda: storage_answers.read_cdn_upload(answer.body), answer, about)
         if not storage_answers.is_upload_url(target.upload_url, self._hosts):
             raise about.failed(Failure.HOST_REFUSED, "access_url is not on the list", answer.status)
@@ -105,38 +118,59 @@ class CdnStorage:
         about = About(Operation.UPLOAD_PART)
         request = storage_wire.put_part(target.parts_url, number, sum(map(len, pieces)))
         request = replace(request, headers=(*request.headers, ("Content-Type", target.content_type)))
-        answer = await self._send(request, about, pieces, scope)
-        etag = read(lambda: storage_answers.read_part(answer.body, answer.headers), answer, about)
-        return etag, about.resends
+        answer, resends = await self._send(request, about, pieces, scope)
+        return read(lambda: storage_answers.read_part(answer.body, answer.headers), answer, about), resends
 
     async def complete(self, target: PartsTarget, etags: Sequence[str], scope: Scope) -> None:
         about = About(Operation.UPLOAD_COMPLETE)
         request = storage_wire.complete_parts(target.parts_url, etags)
         await self._with_token(
-            lambda token: self._transfers.completion(_with(token, request), about, scope), about, scope
+            lambda token: self._transfers.completion(_with(token, request), about, scope), scope
         )
 
     async def _send(
         self, request: wire.Request, about: About, pieces: Sequence[Piece], scope: Scope
-    ) -> Answer:
-        return await self._with_token(
-            lambda token: self._transfers.pieces(_with(token, request), about, pieces, scope), about, scope
+    ) -> tuple[Answer, int]:
+        """Sends bytes that are at hand. Returns the answer, and how often they were sent again."""
+        answer, renewed = await self._with_token(
+            lambda token: self._transfers.pieces(_with(token, request), about, pieces, scope), scope
         )
+        return answer, about.resends + renewed
 
-    async def _with_token(
-        self, attempt: Callable[[CdnToken], Awaitable[_T]], about: About, scope: Scope
-    ) -> _T:
-        """Attempts what takes a token: once more with a new one when the CDN refuses the one that we had."""
+    async def _with_token(self, attempt: Callable[[CdnToken], Awaitable[_T]], scope: Scope) -> tuple[_T, int]:
+        """Attempts what takes a token: once more with a new one when the CDN refuses the one that we had.
+
+        Returns what came of it, and whether (1) or not (0) it was attempted again.
+        """
+        try:
+            return await self._attempt(attempt, scope), 0
+        except FalError as error:
+            if error.http_status != 401 or not error.operation.has_own_credential:
+                raise
+        return await self._attempt(attempt, scope), 1
+
+    async def _attempt(self, attempt: Callable[[CdnToken], Awaitable[_T]], scope: Scope) -> _T:
         token = await self._tokens.current(scope)
         try:
             return await attempt(token)
         except FalError as error:
-            if error.http_status != 401:
-                raise
-        self._tokens.refused(token)
-        about.resends += 1
-        return await attempt(await self._tokens.current(scope))
+            if error.http_status == 401 and error.operation.has_own_credential:
+                self._tokens.refused(token)
+            raise
 
 
 def _with(token: CdnToken, request: wire.Request) -> wire.Request:
     return replace(request, headers=(*request.headers, ("Authorization", f"Bearer {token.secret}")))
+
+
+def _like(error: FalError) -> Callable[[], FalError]:
+    """Makes errors that say the same. The error itself would keep the frames that it came through."""
+    return partial(
+        FalError,
+        error.operation,
+        error.failure,
+        "another call asked in vain",
+        answer=error.answer,
+        http_status=error.http_status,
+        retry_after_seconds=error.retry_after_seconds,
+    )

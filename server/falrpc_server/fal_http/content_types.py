@@ -21,5 +21,7 @@ def typed(upload: Upload, head: bytes) -> Upload:
     """
     if upload.content_type:
         return upload
-    by_name = mimetypes.guess_type(upload.file_name)[0]
+    by_name, encoding = mimetypes.guess_type(upload.file_name)
+    if encoding:  # the type is that of what is inside
+        by_name = None
     return replace(upload, content_type=by_name or filetype.guess_mime(head[:HEAD_BYTES]) or UNKNOWN)

@@ -230,7 +230,10 @@ class Exchanges:
             self._hosts.failed(host, progress, scope)
         if retry.was_refused(refusal):
             scope.paid_bytes_may_have_left = False  # they did, and nothing came of them
-        raise refusal
+        try:
+            raise refusal
+        finally:
+            del refusal  # its traceback names this frame: a ring that keeps what was sent
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -93,6 +93,8 @@ def may_repeat(error: FalError) -> bool:
     """Whether the request may be sent again at all, and may fare better then."""
     if error.failure is Failure.UNREACHABLE or was_refused(error):
         return True
+    if error.failure is Failure.SUSPENDED and error.operation.has_own_credential:
+        return True  # for some seconds, and a whole file would be lost for them
     if error.operation not in _HARMLESS or error.is_stored:
         return False
     if error.failure is Failure.ANSWER:

@@ -6,7 +6,7 @@ It knows the bodies of docs/fal-http-api.md §10. What is asked is storage_wire.
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -83,7 +83,7 @@ class CdnToken:
         lifetime_seconds: From when it was asked for; 0 when fal does not say.
     """
 
-    secret: str
+    secret: str = field(repr=False)
     base_url: str
     lifetime_seconds: float
 
@@ -164,7 +164,11 @@ def host_of(url: str) -> str:
 
 
 def _file_url(text: str) -> str:
-    if not _URL.fullmatch(text) or len(text) > URL_CHARACTERS_MAX:
+    try:
+        is_url = urlsplit(text).scheme in ("https", "http") and bool(host_of(text))
+    except ValueError:
+        is_url = False
+    if not is_url or not _URL.fullmatch(text) or len(text) > URL_CHARACTERS_MAX:
         raise Malformed("a file's URL is none")
     return text
 

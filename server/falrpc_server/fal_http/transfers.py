@@ -42,7 +42,7 @@ class Transfers:
         try:
             await self.brief(request, about, scope)
         except FalError as error:
-            if about.resends and 400 <= error.http_status < 500:
+            if about.resends and 400 <= error.http_status < 500 and error.http_status != 401:
                 cause = f"sent again, then HTTP {error.http_status}"
                 raise about.failed(Failure.INTERRUPTED, cause) from error
             raise
@@ -101,9 +101,10 @@ async def _slices(pieces: Iterable[Piece]) -> AsyncGenerator[bytes]:
 async def _watched(
     chunks: AsyncIterator[bytes], unread: asyncio.Timeout, seconds: float
 ) -> AsyncGenerator[bytes]:
-    """The chunks; time runs while one of them is not taken. (aiohttp's own limit begins after the body.)"""
+    """Slices of the chunks; time runs while one is not taken. (aiohttp's own limit begins after the body.)"""
     clock = asyncio.get_running_loop().time
     async for chunk in chunks:
-        unread.reschedule(clock() + seconds)
-        yield chunk
-        unread.reschedule(None)
+        async for piece in _slices([chunk]):
+            unread.reschedule(clock() + seconds)
+            yield piece
+            unread.reschedule(None)

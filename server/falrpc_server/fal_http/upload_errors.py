@@ -4,7 +4,7 @@ __all__ = ["UploadMismatch", "UploadStalled", "UploadTooLarge"]
 
 
 class UploadStalled(Exception):
-    """The sender of an upload has let too long pass without a byte."""
+    """The sender of an upload has let too long pass without a byte, or takes too long for a part."""
 
 
 class UploadTooLarge(Exception):

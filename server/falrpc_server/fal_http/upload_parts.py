@@ -6,7 +6,7 @@ It knows sizes, hashes and the memory that all uploads share, and nothing of whe
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from falrpc_server.fal_http.byte_budget import ByteBudget
@@ -43,7 +43,8 @@ class CheckedChunks:
         self._sha256 = sha256
         self._bytes_max = bytes_max
         self._hash = hashlib.sha256()
-        self._is_whole = False
+        self.is_whole = False
+        """Whether all of it was checked and handed on."""
         self.received = 0
         self.failure: Exception | None = None
         """Why the chunks ended before their end: whoever sends them on may only see that they did."""
@@ -78,13 +79,8 @@ class CheckedChunks:
             raise UploadMismatch("header.sha256", OTHER_BYTES)
         if not held:
             raise UploadMismatch("chunk", "is required: an empty file is none")
-        self._is_whole = True
+        self.is_whole = True
         yield held
-
-    def require_whole(self) -> None:
-        """Raises UploadMismatch when not all chunks were wanted: nobody knows then what was stored."""
-        if not self._is_whole:
-            raise UploadMismatch("chunk", "was not read by fal to the end")
 
     def _check_size(self, *, is_all: bool) -> None:
         if self._size is not None:
@@ -145,14 +141,18 @@ class Parts:
         self._held: dict[int, Part] = {}
 
     async def head(self) -> tuple[bytes, bool]:
-        """Reads the first bytes, which the first part will have, too, and says whether they are all."""
-        read: list[bytes] = []
+        """Reads the first bytes, which the first part will have, too, and says whether they are all.
+
+        Raises UploadStalled when their sender takes too long for them.
+        """
+        read = bytearray()
         is_all = False
-        while not is_all and sum(map(len, read)) < HEAD_BYTES:
-            chunk = await anext(self._chunks, None)
-            is_all = chunk is None
-            read.append(chunk or b"")
-        head = b"".join(read)
+        async with self._in_time():
+            while not is_all and len(read) < HEAD_BYTES:
+                chunk = await anext(self._chunks, None)
+                is_all = chunk is None
+                read += chunk or b""
+        head = bytes(read)
         self._rest = memoryview(head)
         return head, is_all
 
@@ -161,11 +161,8 @@ class Parts:
         await self._budget.take(self._part_bytes)
         self._count += 1
         part = self._held[self._count] = Part(self._count)
-        try:
-            async with asyncio.timeout(self._part_seconds_max):
-                await self._fill(part)
-        except TimeoutError:
-            raise UploadStalled from None
+        async with self._in_time():
+            await self._fill(part)
         return part
 
     async def all_from(self, part: Part) -> AsyncGenerator[Part]:
@@ -178,7 +175,7 @@ class Parts:
     def done_with(self, part: Part) -> None:
         """Gives a part's memory back."""
         if self._held.pop(part.number, None):
-            part.pieces = []
+            part.pieces.clear()  # and not a new list: frames of errors know this one
             self._budget.give_back(self._part_bytes)
 
     def close(self) -> None:
@@ -186,6 +183,14 @@ class Parts:
         self._rest = memoryview(b"")
         for part in list(self._held.values()):
             self.done_with(part)
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._part_seconds_max):
+                yield
+        except TimeoutError:
+            raise UploadStalled from None
 
     async def _fill(self, part: Part) -> None:
         while True:
@@ -195,8 +200,7 @@ class Parts:
                 self._rest = self._rest[room:]
             if self._rest:
                 return
-            chunk = await anext(self._chunks, None)
-            if chunk is None:
+            self._rest = memoryview(await anext(self._chunks, b""))
+            if not self._rest:
                 part.is_last = True
                 return
-            self._rest = memoryview(chunk)

@@ -10,13 +10,16 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from falrpc_server.fal_http.byte_budget import ByteBudget
 from falrpc_server.fal_http.content_types import typed
-from falrpc_server.fal_http.error_bodies import FalError
-from falrpc_server.fal_http.models import Scope, StoredFile, Upload
+from falrpc_server.fal_http.error_bodies import Failure, FalError
+from falrpc_server.fal_http.incoming import About
+from falrpc_server.fal_http.models import Operation, Scope, StoredFile, Upload
 from falrpc_server.fal_http.storage import PartsTarget, Storage
 from falrpc_server.fal_http.transfers import Piece
+from falrpc_server.fal_http.upload_errors import UploadMismatch, UploadStalled, UploadTooLarge
 from falrpc_server.fal_http.upload_parts import CheckedChunks, Part, Parts
 
 __all__ = ["UploadBounds", "Uploads"]
@@ -88,6 +91,7 @@ class Uploads:
                 upload = typed(upload, head)
                 if is_all:
                     return await self._at_hand(upload, [head], checked, scope)
+                del head  # the first part has it, too
                 first = await parts.next()
                 if first.is_last:
                     return await self._at_hand(upload, first.pieces, checked, scope)
@@ -113,9 +117,9 @@ class Uploads:
         stream = aiter(checked)
         failure: Exception | None = None
         try:
-            first = await anext(stream)
-            upload = typed(upload, first)
-            url = await self._storage.put(upload, size, _passing(first, stream, progress), scope)
+            begun = [await anext(stream)]
+            upload = typed(upload, begun[0])
+            url = await self._storage.put(upload, size, _passing(begun, stream, progress), scope)
         except FalError as error:
             # Where the sender broke it off, that counts, and not how the request saw it.
             failure = checked.failure or error
@@ -125,10 +129,12 @@ class Uploads:
                 await stream.aclose()
         if failure:
             try:
-                raise failure
+                raise _bare(failure)
             finally:
-                del failure  # in a frame of its own traceback it would keep bytes for a garbage collection
-        checked.require_whole()
+                del failure
+        if not checked.is_whole:
+            about = About(Operation.UPLOAD_PUT)
+            raise about.failed(Failure.MALFORMED, "answered before the whole file was read")
         return StoredFile(url, size, checked.digest, upload.content_type)
 
     async def _at_hand(
@@ -152,6 +158,9 @@ class Uploads:
             self._storage, target, scope, self._bounds.parts_at_once, parts.done_with, progress
         )
         failure: Exception | None = None
+        task = asyncio.current_task()
+        assert task
+        cancelling = task.cancelling()
         try:
             async with asyncio.TaskGroup() as group, aclosing(parts.all_from(first)) as following:
                 async for part in following:
@@ -159,12 +168,14 @@ class Uploads:
                     group.create_task(sending.send(part))
         except ExceptionGroup as failed:
             failure = _cause(failed)
+            _bare(failed)
+            while task.cancelling() > cancelling:  # the group's own wish, which Python 3.11 leaves standing
+                task.uncancel()
         if failure:
             try:
-                raise failure
+                raise _bare(failure)
             finally:
-                del failure  # in a frame of its own traceback it would keep bytes for a garbage collection
-        checked.require_whole()
+                del failure
         await self._storage.complete(target, sending.etags(checked.received), scope)
         return StoredFile(
             target.file_url,
@@ -227,7 +238,8 @@ class _Sending:
 
     def etags(self, file_bytes: int) -> list[str]:
         """The ETags of all parts, in order. They must be the whole file."""
-        assert self._stored_bytes == file_bytes, "a part is missing"
+        if self._stored_bytes != file_bytes:
+            raise RuntimeError("a part is missing")
         return [self._etags[number] for number in range(1, len(self._etags) + 1)]
 
 
@@ -237,12 +249,22 @@ def _cause(failed: ExceptionGroup[Exception]) -> Exception:
     return next((error for error in errors if not isinstance(error, FalError)), errors[0])
 
 
+_Raised = TypeVar("_Raised", bound=Exception)
+
+
+def _bare(error: _Raised) -> _Raised:
+    """An error that is expected, without the frames that it came through: they have the file's bytes."""
+    if isinstance(error, FalError | UploadMismatch | UploadStalled | UploadTooLarge | ExceptionGroup):
+        error.__traceback__ = None
+    return error
+
+
 async def _passing(
-    first: bytes, others: AsyncIterator[bytes], progress: Callable[[int], None]
+    begun: list[bytes], others: AsyncIterator[bytes], progress: Callable[[int], None]
 ) -> AsyncGenerator[bytes]:
-    """All chunks, counted when the next one is wanted."""
-    passed = len(first)
-    yield first
+    """All chunks, counted when the next one is wanted. Takes the first one out of `begun`."""
+    passed = len(begun[0])
+    yield begun.pop()
     async for chunk in others:
         progress(passed)
         yield chunk

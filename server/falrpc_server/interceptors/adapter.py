@@ -118,6 +118,6 @@ async def _decoded_all(
     deserialize: Callable[[bytes], Any], messages: AsyncIterator[bytes]
 ) -> AsyncIterator[Any]:
     async for message in messages:
-        decoded = _decoded(deserialize, message)
-        del message  # it may be large, and the next one is long in coming
-        yield decoded
+        held = [message]
+        del message  # large ones are not kept while the next one is awaited
+        yield _decoded(deserialize, held.pop())

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ __all__ = ["LOGGED_CHARACTERS_MAX", "Call", "CallRegistry", "ReaderStalled"]
 
 TRAILER_BYTES_MAX = 256
 LOGGED_CHARACTERS_MAX = 200
+METADATA_SECONDS_MAX = 1.0  # usually a fraction of a millisecond
 
 
 class ReaderStalled(Exception):
@@ -129,7 +130,7 @@ class Call:
         async with self._sending:  # a heartbeat may be first: it brings initial metadata along
             if not self._has_begun:
                 self._has_begun = True
-                await self.context.send_initial_metadata(())
+                await _unbroken(self.context.send_initial_metadata(()))
 
     def _accepted(self, request_id: str) -> None:
         self.request_id = request_id[:LOGGED_CHARACTERS_MAX]
@@ -152,6 +153,22 @@ class Call:
         self.messages += 1
         if self._heartbeats:
             self._heartbeats.sent()
+
+
+async def _unbroken(sending: Coroutine[Any, Any, None]) -> None:
+    """Sends initial metadata, to the end even when cancelled.
+
+    Broken off in the middle, grpc would try to send it again along with the status, fail, and leave the
+    caller without any.
+    """
+    task = asyncio.ensure_future(sending)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=METADATA_SECONDS_MAX)
+        if task.done() and not task.cancelled():
+            task.exception()  # seen: the cancellation counts
+        raise
 
 
 class CallRegistry:

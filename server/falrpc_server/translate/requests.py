@@ -274,6 +274,8 @@ def _attachments(
             violations.add(f"{name}[{key!r}]", "must be named with 1 to 64 letters, digits, '_', '.' or '-'")
         elif key not in used:
             violations.add(f"{name}[{key!r}]", f"is declared but no string in the input is attachment:{key}")
+        if not value.data:
+            violations.add(f"{name}[{key!r}].data", "is required: an empty file is none")
         file_name = value.file_name or key
         described = _upload(f"{name}[{key!r}].", file_name, value.content_type, violations)
         attachments.append(Attachment(key, described, value.data))

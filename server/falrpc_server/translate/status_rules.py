@@ -60,7 +60,7 @@ def _special(error: FalError) -> Row | None:
     if answer is None:
         return None
     status, text = answer.http_status, answer.text.lower()
-    if error.operation.has_own_credential and 400 <= status < 500 and status not in (408, 413, 429):
+    if error.operation.has_own_credential and status in (400, 401, 403, 404, 410):
         return table.UPLOAD_URL_REFUSED
     if status == 401 and not error.is_stored:
         return table.OWN_KEY_REFUSED
@@ -102,7 +102,7 @@ def code_of(error: FalError, row: Row) -> int:
     code = row.paid if error.operation.is_paid else row.read
     if is_hinted and code in _HINTED:
         code = table.ABORTED if error.operation.is_paid else table.UNAVAILABLE
-    if code == table.ABORTED and not _is_fals_word(error):
+    if code == table.ABORTED and row is not table.UPLOAD_URL_REFUSED and not _is_fals_word(error):
         return table.UNKNOWN  # nothing proves that the work has ended
     return code
 

@@ -137,7 +137,7 @@ def of_upload_too_large(error: UploadTooLarge) -> Verdict:
 
 
 def of_upload_stalled() -> Verdict:
-    """The sender of a file was silent for too long: no URL was made."""
+    """The sender of a file was silent, or slow, for too long: no URL was made."""
     return Verdict(
         code_pb2.ABORTED,
         "the file came too slowly",

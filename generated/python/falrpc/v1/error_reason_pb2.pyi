@@ -155,8 +155,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     "delivery": "FAILED", "http_status": "424" } }
     """
     ERROR_REASON_UPLOAD_MISMATCH: _ErrorReason.ValueType  # 20
-    """The chunks of an upload do not meet the header's size or SHA-256. No URL was made. Status
-    INVALID_ARGUMENT with BadRequest.
+    """The chunks of an upload do not meet the header's size or SHA-256, are none at all, or something
+    else came instead of one. No URL was made. Status INVALID_ARGUMENT with BadRequest.
 
     Example: { "reason": "UPLOAD_MISMATCH", "domain": "falrpc",
     "metadata": { "delivery": "UNKNOWN" } }
@@ -215,7 +215,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UPLOAD_TOO_LARGE: _ErrorReason.ValueType  # 28
     """The file of an Upload is larger than FALRPC_UPLOAD_BYTES_MAX; `limit_bytes` says how large it may
     be. Nothing was stored. Status RESOURCE_EXHAUSTED. `delivery` is UNKNOWN when no size was declared:
-    bytes have gone to fal then, and made no file.
+    bytes may have gone to fal then, and made no file.
 
     Example: { "reason": "UPLOAD_TOO_LARGE", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT",
     "limit_bytes": "10737418240" } }
@@ -229,8 +229,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UPLOAD_URL_REFUSED: _ErrorReason.ValueType  # 30
     """fal's file storage refused bytes at the URL, or with the token, that fal itself gave for them;
-    either may have expired.
-    Nothing was stored. Start the upload again. Status ABORTED.
+    either may have expired. Nothing was stored. Start the upload again. Status ABORTED.
 
     Example: { "reason": "UPLOAD_URL_REFUSED", "domain": "falrpc", "metadata": { "delivery": "REJECTED",
     "http_status": "403" } }
@@ -391,8 +390,8 @@ Example: { "reason": "UPLOAD_DESTINATION_FAILED", "domain": "falrpc", "metadata"
 "delivery": "FAILED", "http_status": "424" } }
 """
 ERROR_REASON_UPLOAD_MISMATCH: ErrorReason.ValueType  # 20
-"""The chunks of an upload do not meet the header's size or SHA-256. No URL was made. Status
-INVALID_ARGUMENT with BadRequest.
+"""The chunks of an upload do not meet the header's size or SHA-256, are none at all, or something
+else came instead of one. No URL was made. Status INVALID_ARGUMENT with BadRequest.
 
 Example: { "reason": "UPLOAD_MISMATCH", "domain": "falrpc",
 "metadata": { "delivery": "UNKNOWN" } }
@@ -451,7 +450,7 @@ Example: { "reason": "READER_STALLED", "domain": "falrpc", "metadata": { "delive
 ERROR_REASON_UPLOAD_TOO_LARGE: ErrorReason.ValueType  # 28
 """The file of an Upload is larger than FALRPC_UPLOAD_BYTES_MAX; `limit_bytes` says how large it may
 be. Nothing was stored. Status RESOURCE_EXHAUSTED. `delivery` is UNKNOWN when no size was declared:
-bytes have gone to fal then, and made no file.
+bytes may have gone to fal then, and made no file.
 
 Example: { "reason": "UPLOAD_TOO_LARGE", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT",
 "limit_bytes": "10737418240" } }
@@ -465,8 +464,7 @@ Example: { "reason": "UPLOAD_STALLED", "domain": "falrpc", "metadata": { "delive
 """
 ERROR_REASON_UPLOAD_URL_REFUSED: ErrorReason.ValueType  # 30
 """fal's file storage refused bytes at the URL, or with the token, that fal itself gave for them;
-either may have expired.
-Nothing was stored. Start the upload again. Status ABORTED.
+either may have expired. Nothing was stored. Start the upload again. Status ABORTED.
 
 Example: { "reason": "UPLOAD_URL_REFUSED", "domain": "falrpc", "metadata": { "delivery": "REJECTED",
 "http_status": "403" } }
