@@ -79,7 +79,7 @@ async def failure_of_upload(
 
     def upload() -> Failure:
         with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as caught:
-            v1.FalServiceStub(channel).Upload(iter(sent), **call)
+            v1.FalServiceStub(channel).Upload(iter(sent), **{"timeout": 60} | call)
         return unpacked(caught.value)  # type: ignore[arg-type] # it has the same methods
 
     return await asyncio.to_thread(upload)

@@ -134,7 +134,7 @@ class Settings(BaseSettings):
         2,
         ge=0,
         le=5,
-        description="How often a request to fal is sent again. Bytes of files have five resends, and a share "
+        description="How often a request to fal is sent again. Files and their parts have five, and a share "
         "of their own.",
     )
     retry_share: float = Field(

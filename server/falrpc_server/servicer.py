@@ -13,6 +13,7 @@ from typing import TypeGuard, TypeVar
 from google.protobuf.message import Message
 
 from falrpc import v1
+from falrpc_server import upload_messages
 from falrpc_server.background import BackgroundTasks
 from falrpc_server.fal_http.client import FalClient
 from falrpc_server.fal_http.error_bodies import Failure, FalError
@@ -30,11 +31,9 @@ from falrpc_server.fal_http.models import (
 from falrpc_server.fal_http.results import outcome_of
 from falrpc_server.fal_http.retry import is_passing
 from falrpc_server.fal_http.streams import model_events, workflow_events
-from falrpc_server.fal_http.upload_errors import UploadMismatch, UploadStalled
 from falrpc_server.fal_http.uploads import Uploads
 from falrpc_server.interceptors.call import Call
 from falrpc_server.translate import json_text, requests, responses
-from falrpc_server.translate.violations import InvalidRequest, Violation
 from falrpc_server.watchers.hub import Watchers
 
 __all__ = ["Limits", "Servicer"]
@@ -42,7 +41,6 @@ __all__ = ["Limits", "Servicer"]
 ABANDON_SECONDS_MAX = 10.0
 ABANDON_PAUSE_SECONDS = 0.5
 LARGE_REQUEST_BYTES = 256 * 1024
-PROGRESS_SECONDS = 5.0  # between two log lines about one upload
 
 _Request = TypeVar("_Request", bound=Message)
 _Asked = TypeVar("_Asked")
@@ -202,14 +200,15 @@ class Servicer:
 
     async def Upload(self, messages: AsyncIterator[v1.UploadRequest], call: Call) -> v1.UploadResponse:
         idle_seconds = self._limits.upload_idle_seconds
-        asked = requests.upload(await _header(messages, idle_seconds), self._limits.upload_bytes_max)
+        header = await upload_messages.header(messages, idle_seconds)
+        asked = requests.upload(header, self._limits.upload_bytes_max)
         stored = await self._uploads.store(
             asked.upload,
-            _chunks(messages, idle_seconds, call),
+            upload_messages.chunks(messages, idle_seconds, call.scope),
             call.scope,
             size=asked.size,
             sha256=asked.sha256,
-            progress=_progress(call, asked.size),
+            progress=upload_messages.progress(call.log, asked.size),
         )
         return responses.upload(stored)
 
@@ -303,51 +302,3 @@ def _is_completed(change: QueueStatus | LogBatch) -> TypeGuard[QueueStatus]:
 
 def _about_handle(call: Call, handle: v1.RequestHandle) -> None:
     call.is_about(handle.endpoint_id, handle.request_id)
-
-
-def _progress(call: Call, size: int | None) -> Callable[[int], None]:
-    """What logs how far an upload is, now and then."""
-    clock = asyncio.get_running_loop().time
-    next_at = clock() + PROGRESS_SECONDS
-
-    def log(sent: int) -> None:
-        nonlocal next_at
-        if clock() >= next_at:
-            next_at = clock() + PROGRESS_SECONDS
-            call.log.info("upload.progress", sent=sent, size=size)
-
-    return log
-
-
-async def _header(messages: AsyncIterator[v1.UploadRequest], idle_seconds: float) -> v1.UploadHeader:
-    message = await _next(messages, idle_seconds)
-    if message is None or message.WhichOneof("part") != "header":
-        raise InvalidRequest([Violation("header", "must be the first message")])
-    return message.header
-
-
-async def _chunks(
-    messages: AsyncIterator[v1.UploadRequest], idle_seconds: float, call: Call
-) -> AsyncIterator[bytes]:
-    while message := await _next(messages, idle_seconds, skips_empty=True):
-        if message.WhichOneof("part") != "chunk":
-            raise UploadMismatch("chunk", "is required in every message after the header")
-        held = [message.chunk]
-        del message  # large ones are not kept while the next one is awaited
-        yield held.pop()
-    # grpc tells the end before it tells that the call was cancelled, or cut off by a message that is too
-    # large. To such a call nothing can be sent: so half a file is never taken for a whole one.
-    await call.scope.commit()
-
-
-async def _next(
-    messages: AsyncIterator[v1.UploadRequest], idle_seconds: float, *, skips_empty: bool = False
-) -> v1.UploadRequest | None:
-    try:
-        async with asyncio.timeout(idle_seconds):
-            message = await anext(messages, None)
-            while message and skips_empty and message.WhichOneof("part") == "chunk" and not message.chunk:
-                message = await anext(messages, None)
-            return message
-    except TimeoutError:
-        raise UploadStalled from None

@@ -10,7 +10,14 @@ from falrpc_server.interceptors.call import Call, ReaderStalled
 from falrpc_server.observability import make_logger
 
 
-class Strict:
+class Begun:
+    """grpc's side of a call that takes initial metadata."""
+
+    async def send_initial_metadata(self, _: Any) -> None:
+        pass
+
+
+class Strict(Begun):
     """grpc's side of a call: initial metadata goes out once, and nothing may be written meanwhile."""
 
     def __init__(self) -> None:
@@ -38,7 +45,7 @@ async def test_a_heartbeat_during_the_commit() -> None:
             await context.written.wait()
 
 
-class Unread:
+class Unread(Begun):
     """grpc's side of a call whose caller reads nothing."""
 
     async def write(self, _: Any) -> None:
@@ -70,7 +77,7 @@ async def test_a_heartbeat_that_is_not_read() -> None:
     assert task.cancelled()
 
 
-class Slow:
+class Slow(Begun):
     """grpc's side of a call whose caller takes a while for each message, heartbeats too."""
 
     async def write(self, _: Any) -> None:
@@ -87,3 +94,55 @@ async def test_the_wait_for_another_message_is_no_stall() -> None:
             await asyncio.sleep(0.05)  # a heartbeat is on its way by then
             await call.send(b"")
     assert call.messages >= 4
+
+
+class Noting:
+    """grpc's side of a call that takes its time, and notes what it has sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    async def send_initial_metadata(self, _: Any) -> None:
+        await asyncio.sleep(0.1)
+        self.sent.append("initial metadata")
+
+    async def write(self, _: Any) -> None:
+        self.sent.append("message")
+
+
+async def test_what_is_sent_first() -> None:
+    """Initial metadata go before the first message and once: grpc's status has them again if a write is cut."""
+    context: Any = Noting()
+    call = Call("StreamStatus", context, make_logger("info", io.StringIO()), stall_seconds=60)
+    await call.send(b"")
+    await call.send(b"")
+    await call.scope.commit()
+    assert context.sent == ["initial metadata", "message", "message"]
+
+
+@pytest.mark.parametrize("cancellations", [1, 2])
+@pytest.mark.parametrize("way", ["commit", "send"])
+async def test_initial_metadata_are_not_broken_off(way: str, cancellations: int) -> None:
+    """A call that is cancelled while they are sent ends when they are."""
+    context: Any = Noting()
+    call = Call("StreamStatus", context, make_logger("info", io.StringIO()), stall_seconds=60)
+    sending = asyncio.ensure_future(call.scope.commit() if way == "commit" else call.send(b""))
+    for _ in range(cancellations):
+        await asyncio.sleep(0.01)
+        sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert context.sent == ["initial metadata"]
+
+
+async def test_initial_metadata_that_never_go() -> None:
+    """A call that is cancelled is not held up by them for long."""
+    context: Any = Noting()
+    context.send_initial_metadata = lambda _: asyncio.sleep(30)
+    call = Call("Run", context, make_logger("info", io.StringIO()), stall_seconds=60)
+    sending = asyncio.ensure_future(call.scope.commit())
+    await asyncio.sleep(0.01)
+    sending.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await sending

@@ -104,8 +104,9 @@ async def test_a_renewal_that_fails() -> None:
     async with tokens(token(20.0), refusal) as (kept, requests):
         first = await kept.current(Scope())
         kept._renew_at = 0.0  # else the test would wait for 18 s
-        assert await kept.current(Scope()) is first
-        assert len(requests) == 2
+        for _ in range(3):
+            assert await kept.current(Scope()) is first
+        assert len(requests) == 2  # and the next try is some seconds away
 
 
 @pytest.mark.parametrize("base_url", EVIL)

@@ -1,6 +1,8 @@
 """Verdicts, and their form on the wire (docs/fal-http-api.md §17.6)."""
 
+import json
 import re
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from tests.failures import unpacked_details
 
 from falrpc import v1
+from falrpc_server.fal_http import error_bodies
 from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError
 from falrpc_server.fal_http.models import Operation
 from falrpc_server.fal_http.upload_errors import UploadMismatch, UploadTooLarge
@@ -292,6 +295,18 @@ def test_invalid_requests() -> None:
     found = details(status)
     assert [v.field for v in found["BadRequest"].field_violations] == ["a", "b[0]"]
     assert found["ErrorInfo"].metadata["delivery"] == "NOT_SENT"
+
+
+@pytest.mark.parametrize(
+    "body", [{"detail": "?sig=SECRET"}, {"detail": [{"loc": ["body", "a"], "msg": "SECRET"}]}]
+)
+@pytest.mark.parametrize("http_status", [400, 402, 408, 413, 422, 429, 500, 503])
+@pytest.mark.parametrize("operation", [one for one in Operation if one.has_own_credential])
+def test_storages_own_words_stay_here(operation: Operation, http_status: int, body: dict[str, Any]) -> None:
+    """They may repeat a signed URL or a token."""
+    answer = error_bodies.read(http_status, {}, json.dumps(body).encode())
+    error = FalError(operation, Failure.ANSWER, "cause", answer=answer)
+    assert b"SECRET" not in rpc_status.status_of(verdicts.of_fal_error(error)).SerializeToString()
 
 
 # Reasons

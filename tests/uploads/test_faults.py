@@ -179,7 +179,7 @@ async def test_an_answer_before_the_file() -> None:
     async with standing(upload_single_bytes_max=len(DATA)) as (store, gateway):
         store.will("put", Act(status=200, reads_bytes=1000))
         failed = await failure(gateway.address, chunks(header()))
-        assert (failed.code, failed.info.reason) == ("INTERNAL", "UPSTREAM_MALFORMED")
+        assert (failed.code, failed.info.reason) == ("UNAVAILABLE", "UPSTREAM_INTERRUPTED")
 
 
 WAYS = {"put": (SMALL, True), "small": (SMALL, False), "parts": (DATA, True)}

@@ -8,7 +8,7 @@ import pytest
 from tests.uploads.standing import DATA, PART_BYTES, SMALL, chunks, failure, header, standing
 from tests.uploads.stores import MIB, Act
 
-from falrpc_server import servicer
+from falrpc_server import upload_messages
 
 FAILURES = 5
 KEPT_BYTES_MAX = (FAILURES + 3) * MIB  # a chunk of each that was just being written, in frames of aiohttp's
@@ -40,7 +40,7 @@ async def test_the_bytes_are_gone(what: str, size: int | None, sha256: bytes, da
                 assert (await failure(gateway.address, chunks(header(size, sha256), data))).code != "OK"
             await asyncio.sleep(0.2)  # the last call's own task ends
             chunk_bytes = tracemalloc.take_snapshot().filter_traces(
-                [tracemalloc.Filter(True, servicer.__file__)]
+                [tracemalloc.Filter(True, upload_messages.__file__)]
             )
             kept_bytes = sum(one.size for one in chunk_bytes.statistics("filename"))
         finally:

@@ -16,12 +16,13 @@ from falrpc_server.fal_http.incoming import About, Answer
 from falrpc_server.fal_http.models import Operation, Scope, Upload
 from falrpc_server.fal_http.storage import PartsTarget
 from falrpc_server.fal_http.storage_answers import CdnToken
-from falrpc_server.fal_http.transfers import Piece, Transfers, read
+from falrpc_server.fal_http.transfers import Piece, Transfers, read, taken_once
 
 __all__ = ["CdnStorage", "CdnTokens"]
 
 MARGIN_SECONDS = 300.0  # a token is renewed so long before it ends: an upload takes its time
 MARGIN_SHARE = 0.1  # of a short lifetime
+AGAIN_SECONDS = 10.0  # after a renewal that failed
 
 _T = TypeVar("_T")
 
@@ -35,30 +36,31 @@ class CdnTokens:
         self._token: CdnToken | None = None
         self._renew_at = self._ends_at = 0.0
         self._asking = asyncio.Lock()
-        self._asked = 0  # how often in vain
-        self._in_vain: Callable[[], FalError] | None = None
+        self._failures = 0
+        self._failed: Callable[[], FalError] | None = None
 
     async def current(self, scope: Scope) -> CdnToken:
         """Returns a token that is good for some time yet, a new one if need be. Raises FalError."""
         clock = asyncio.get_running_loop().time
         if self._token and clock() < self._renew_at:
             return self._token
-        asked = self._asked
+        failures = self._failures
         async with self._asking:
             if self._token and clock() < self._renew_at:
                 return self._token
-            if self._asked != asked and self._in_vain:  # another call did while this one waited
-                raise self._in_vain()
+            if self._failures != failures and self._failed:  # another call's, while this one waited
+                raise self._failed()
             asked_at = clock()
             try:
                 token = await self._ask(scope)
             except FalError as error:
                 if self._token and clock() < self._ends_at:
+                    self._renew_at = clock() + AGAIN_SECONDS
                     return self._token
-                self._in_vain, self._asked = _like(error), self._asked + 1
+                self._failed, self._failures = _like(error), self._failures + 1
                 raise
             margin = min(MARGIN_SECONDS, token.lifetime_seconds * MARGIN_SHARE)
-            self._token, self._in_vain = token, None
+            self._token, self._failed = token, None
             self._ends_at = asked_at + token.lifetime_seconds
             self._renew_at = self._ends_at - margin
             return token
@@ -124,9 +126,10 @@ class CdnStorage:
     async def complete(self, target: PartsTarget, etags: Sequence[str], scope: Scope) -> None:
         about = About(Operation.UPLOAD_COMPLETE)
         request = storage_wire.complete_parts(target.parts_url, etags)
-        await self._with_token(
-            lambda token: self._transfers.completion(_with(token, request), about, scope), scope
-        )
+        with taken_once(about):
+            await self._with_token(
+                lambda token: self._transfers.brief(_with(token, request), about, scope), scope
+            )
 
     async def _send(
         self, request: wire.Request, about: About, pieces: Sequence[Piece], scope: Scope

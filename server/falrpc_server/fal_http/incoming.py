@@ -140,8 +140,6 @@ async def read_refusal(response: httpx.Response, about: About, secrets: Sequence
     except (httpx.TransportError, TimeoutError):
         pass  # the status was read: it is the answer, however little of its text came
     headers = {name.lower(): redacted(value, secrets) for name, value in response.headers.items()}
-    if about.operation.has_own_credential:
-        body.clear()  # it may repeat the signed URL, or the token
     text = b""
     with contextlib.suppress(BadEncoding):
         text, _ = inflate(bytes(body), headers.get("content-encoding", ""), ERROR_BODY_BYTES_MAX)

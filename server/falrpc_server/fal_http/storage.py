@@ -12,7 +12,7 @@ from falrpc_server.fal_http import storage_answers, storage_wire, wire
 from falrpc_server.fal_http.error_bodies import Failure
 from falrpc_server.fal_http.incoming import About
 from falrpc_server.fal_http.models import Operation, Scope, Upload
-from falrpc_server.fal_http.transfers import Piece, Transfers, read
+from falrpc_server.fal_http.transfers import Piece, Transfers, read, taken_once
 
 __all__ = ["PartsTarget", "SignedUrlStorage", "Storage"]
 
@@ -94,7 +94,9 @@ class SignedUrlStorage:
 
     async def complete(self, target: PartsTarget, etags: Sequence[str], scope: Scope) -> None:
         request = storage_wire.complete_parts(target.parts_url, etags)
-        await self._transfers.completion(request, About(Operation.UPLOAD_COMPLETE), scope)
+        about = About(Operation.UPLOAD_COMPLETE)
+        with taken_once(about):
+            await self._transfers.brief(request, about, scope)
 
     async def _initiate(
         self, upload: Upload, scope: Scope, *, in_parts: bool = False

@@ -4,7 +4,8 @@ It knows how long a body may take and what of it can be sent again, and nothing 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from falrpc_server.fal_http.incoming import About, Answer
 from falrpc_server.fal_http.models import Scope
 from falrpc_server.fal_http.wire import Request
 
-__all__ = ["Piece", "Transfers", "read"]
+__all__ = ["Piece", "Transfers", "read", "taken_once"]
 
 SLICE_BYTES = 256 * 1024
 
@@ -37,16 +38,6 @@ class Transfers:
         """Sends a request without a file's bytes."""
         return await self._fetch(request, about, scope, None, self._bounds.exchange_seconds_max)
 
-    async def completion(self, request: Request, about: About, scope: Scope) -> None:
-        """Sends what fal takes once: refused when sent again, it may have been taken the first time."""
-        try:
-            await self.brief(request, about, scope)
-        except FalError as error:
-            if about.resends and 400 <= error.http_status < 500 and error.http_status != 401:
-                cause = f"sent again, then HTTP {error.http_status}"
-                raise about.failed(Failure.INTERRUPTED, cause) from error
-            raise
-
     async def pieces(self, request: Request, about: About, pieces: Iterable[Piece], scope: Scope) -> Answer:
         """Sends bytes that are at hand, and sends them again when that may help."""
         body = partial(_slices, pieces)
@@ -61,6 +52,8 @@ class Transfers:
             async with asyncio.timeout(None) as unread:
                 return await self._fetch(request, about, scope, _watched(chunks, unread, idle), None)
         except TimeoutError as error:
+            if not unread.expired():
+                raise
             raise about.failed(Failure.INTERRUPTED, f"bytes left unread for {idle:g} s") from error
 
     async def _fetch(
@@ -82,6 +75,18 @@ class Transfers:
         )
 
 
+@contextmanager
+def taken_once(about: About) -> Iterator[None]:
+    """For what fal takes once: refused when it was sent again, it may have been taken the first time."""
+    try:
+        yield
+    except FalError as error:
+        if about.resends and 400 <= error.http_status < 500:
+            cause = f"sent again, then HTTP {error.http_status}"
+            raise about.failed(Failure.INTERRUPTED, cause) from error
+        raise
+
+
 def read(reader: Callable[[], _T], answer: Answer, about: About) -> _T:
     """What an answer says. Raises FalError when it breaks the envelope."""
     try:
@@ -91,11 +96,16 @@ def read(reader: Callable[[], _T], answer: Answer, about: About) -> _T:
 
 
 async def _slices(pieces: Iterable[Piece]) -> AsyncGenerator[bytes]:
-    """Slices of bounded size, none of them copied: the transport takes whatever has bytes."""
     for piece in pieces:
-        view = memoryview(piece)
-        for start in range(0, len(view), SLICE_BYTES):
-            yield view[start : start + SLICE_BYTES]  # type: ignore[misc]
+        for part in _cut(piece):
+            yield part
+
+
+def _cut(piece: Piece) -> Iterator[bytes]:
+    """Slices of bounded size, none of them copied: the transport takes whatever has bytes."""
+    view = memoryview(piece)
+    for start in range(0, len(view), SLICE_BYTES):
+        yield view[start : start + SLICE_BYTES]  # type: ignore[misc]
 
 
 async def _watched(
@@ -104,7 +114,7 @@ async def _watched(
     """Slices of the chunks; time runs while one is not taken. (aiohttp's own limit begins after the body.)"""
     clock = asyncio.get_running_loop().time
     async for chunk in chunks:
-        async for piece in _slices([chunk]):
+        for part in _cut(chunk):
             unread.reschedule(clock() + seconds)
-            yield piece
+            yield part
             unread.reschedule(None)

@@ -22,7 +22,7 @@ class UploadTooLarge(Exception):
 
 
 class UploadMismatch(Exception):
-    """The bytes of an upload are not what their sender declared."""
+    """The messages of an upload are not what their sender declared, or no chunks of a file."""
 
     def __init__(self, field: str, description: str) -> None:
         super().__init__(f"{field} {description}")

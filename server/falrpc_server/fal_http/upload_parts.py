@@ -44,7 +44,7 @@ class CheckedChunks:
         self._bytes_max = bytes_max
         self._hash = hashlib.sha256()
         self.is_whole = False
-        """Whether all of it was checked and handed on."""
+        """Whether all of it was checked, and the last of it is being handed on."""
         self.received = 0
         self.failure: Exception | None = None
         """Why the chunks ended before their end: whoever sends them on may only see that they did."""
@@ -187,9 +187,11 @@ class Parts:
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._part_seconds_max):
+            async with asyncio.timeout(self._part_seconds_max) as limit:
                 yield
         except TimeoutError:
+            if not limit.expired():
+                raise
             raise UploadStalled from None
 
     async def _fill(self, part: Part) -> None:

@@ -134,7 +134,7 @@ class Uploads:
                 del failure
         if not checked.is_whole:
             about = About(Operation.UPLOAD_PUT)
-            raise about.failed(Failure.MALFORMED, "answered before the whole file was read")
+            raise about.failed(Failure.INTERRUPTED, "answered before the whole file was read")
         return StoredFile(url, size, checked.digest, upload.content_type)
 
     async def _at_hand(
@@ -170,7 +170,7 @@ class Uploads:
             failure = _cause(failed)
             _bare(failed)
             while task.cancelling() > cancelling:  # the group's own wish, which Python 3.11 leaves standing
-                task.uncancel()
+                task.uncancel()  # or somebody's who came in the same moment: the failure ends the call, too
         if failure:
             try:
                 raise _bare(failure)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ __all__ = ["LOGGED_CHARACTERS_MAX", "Call", "CallRegistry", "ReaderStalled"]
 
 TRAILER_BYTES_MAX = 256
 LOGGED_CHARACTERS_MAX = 200
-METADATA_SECONDS_MAX = 1.0  # usually a fraction of a millisecond
+METADATA_SECONDS_MAX = 1.0  # of a call that is cancelled; usually a fraction of a millisecond
 
 
 class ReaderStalled(Exception):
@@ -128,9 +128,7 @@ class Call:
     async def _commit(self) -> None:
         """After initial metadata neither a client library nor a proxy repeats the call."""
         async with self._sending:  # a heartbeat may be first: it brings initial metadata along
-            if not self._has_begun:
-                self._has_begun = True
-                await _unbroken(self.context.send_initial_metadata(()))
+            await self._begin()
 
     def _accepted(self, request_id: str) -> None:
         self.request_id = request_id[:LOGGED_CHARACTERS_MAX]
@@ -147,28 +145,38 @@ class Call:
                 self.is_stalled = True
                 self._task.cancel()
 
-    async def _write(self, message: Any) -> None:
+    async def _begin(self) -> None:
+        """Sends initial metadata if that was not done, and to the end even when cancelled.
+
+        Broken off in the middle, alone or along with a message, grpc would try to send them again with the
+        status, fail, and leave the caller without any.
+        """
+        if self._has_begun:
+            return
         self._has_begun = True
+        clock = asyncio.get_running_loop().time
+        sending = asyncio.ensure_future(self.context.send_initial_metadata(()))
+        sending.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, whatever comes
+        cancelled: asyncio.CancelledError | None = None
+        ends_at = None
+        while not sending.done() and (ends_at is None or clock() < ends_at):
+            try:
+                await asyncio.wait({sending}, timeout=ends_at and ends_at - clock())
+            except asyncio.CancelledError as error:
+                cancelled, ends_at = error, ends_at or clock() + METADATA_SECONDS_MAX
+        if cancelled:
+            try:
+                raise cancelled
+            finally:
+                del cancelled
+        sending.result()
+
+    async def _write(self, message: Any) -> None:
+        await self._begin()
         await self.context.write(message)
         self.messages += 1
         if self._heartbeats:
             self._heartbeats.sent()
-
-
-async def _unbroken(sending: Coroutine[Any, Any, None]) -> None:
-    """Sends initial metadata, to the end even when cancelled.
-
-    Broken off in the middle, grpc would try to send it again along with the status, fail, and leave the
-    caller without any.
-    """
-    task = asyncio.ensure_future(sending)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task}, timeout=METADATA_SECONDS_MAX)
-        if task.done() and not task.cancelled():
-            task.exception()  # seen: the cancellation counts
-        raise
 
 
 class CallRegistry:

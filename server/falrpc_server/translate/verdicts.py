@@ -5,7 +5,7 @@ rpc_status.py's affair.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from google.rpc import code_pb2
@@ -117,7 +117,7 @@ def of_invalid_request(error: InvalidRequest) -> Verdict:
 
 
 def of_upload_mismatch(error: UploadMismatch) -> Verdict:
-    """The chunks of an upload are not what its header said: no URL was made."""
+    """The messages of an upload are not what its header said, or no chunks: no URL was made."""
     verdict = of_invalid_request(InvalidRequest([Violation(error.field, error.description)]))
     verdict.reason = "UPLOAD_MISMATCH"
     verdict.metadata["delivery"] = Delivery.UNKNOWN.value
@@ -184,6 +184,8 @@ def of_attachment(error: FalError, endpoint_id: str) -> Verdict:
 def _of_fal_error(error: FalError) -> Verdict:
     row = status_rules.row_of(error)
     answer = error.answer or ErrorAnswer(error.http_status)
+    if error.operation.has_own_credential:  # storage's words may repeat the signed URL, or the token
+        answer = replace(answer, text="", items=(), items_left_out=0)
     code = status_rules.code_of(error, row)
     violations = _violations(error, answer)
     verdict = Verdict(

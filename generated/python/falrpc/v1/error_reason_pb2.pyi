@@ -229,7 +229,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_UPLOAD_URL_REFUSED: _ErrorReason.ValueType  # 30
     """fal's file storage refused bytes at the URL, or with the token, that fal itself gave for them;
-    either may have expired. Nothing was stored. Start the upload again. Status ABORTED.
+    either may have expired. No URL was made. Start the upload again. Status ABORTED.
 
     Example: { "reason": "UPLOAD_URL_REFUSED", "domain": "falrpc", "metadata": { "delivery": "REJECTED",
     "http_status": "403" } }
@@ -464,7 +464,7 @@ Example: { "reason": "UPLOAD_STALLED", "domain": "falrpc", "metadata": { "delive
 """
 ERROR_REASON_UPLOAD_URL_REFUSED: ErrorReason.ValueType  # 30
 """fal's file storage refused bytes at the URL, or with the token, that fal itself gave for them;
-either may have expired. Nothing was stored. Start the upload again. Status ABORTED.
+either may have expired. No URL was made. Start the upload again. Status ABORTED.
 
 Example: { "reason": "UPLOAD_URL_REFUSED", "domain": "falrpc", "metadata": { "delivery": "REJECTED",
 "http_status": "403" } }

@@ -305,8 +305,8 @@ class FalServiceServicer(object):
         (FALRPC_UPLOAD_BYTES_MAX). Chunks are taken as fast as fal takes them and as there is memory for
         parts (FALRPC_UPLOAD_BUFFER_BYTES_MAX, for all uploads).
 
-        Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED, UNAVAILABLE,
-        DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
+        Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, ABORTED,
+        UNIMPLEMENTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -181,8 +181,8 @@ class FalServiceStub:
     (FALRPC_UPLOAD_BYTES_MAX). Chunks are taken as fast as fal takes them and as there is memory for
     parts (FALRPC_UPLOAD_BUFFER_BYTES_MAX, for all uploads).
 
-    Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED, UNAVAILABLE,
-    DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
+    Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, ABORTED,
+    UNIMPLEMENTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
     """
 
 @_typing.type_check_only
@@ -338,8 +338,8 @@ class FalServiceAsyncStub(FalServiceStub):
     (FALRPC_UPLOAD_BYTES_MAX). Chunks are taken as fast as fal takes them and as there is memory for
     parts (FALRPC_UPLOAD_BUFFER_BYTES_MAX, for all uploads).
 
-    Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED, UNAVAILABLE,
-    DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
+    Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, ABORTED,
+    UNIMPLEMENTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
     """
 
 class FalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -552,8 +552,8 @@ class FalServiceServicer(metaclass=_abc_1.ABCMeta):
         (FALRPC_UPLOAD_BYTES_MAX). Chunks are taken as fast as fal takes them and as there is memory for
         parts (FALRPC_UPLOAD_BUFFER_BYTES_MAX, for all uploads).
 
-        Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED, UNAVAILABLE,
-        DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
+        Ends with INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, ABORTED,
+        UNIMPLEMENTED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL, UNKNOWN.
         """
 
 def add_FalServiceServicer_to_server(servicer: FalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
