@@ -75,7 +75,11 @@ async def cancelled(
             group.create_task(cancel_some())
     await fal_is_idle(fal)
     leave_out_absent(caller.history, calls.begun, hit)
-    await caller.history.finished(lambda event: gateway.logged(event)[-len(caller.history.calls) :])
+
+    def logged(event: str) -> list[dict[str, Any]]:
+        return [line for line in gateway.logged()[logged_before:] if line["event"] == event]
+
+    await caller.history.finished(logged)
     log = gateway.logged()[logged_before:]
     caller.history.check(log, fal.received())
     return Counter(line["code"] for line in log if line["event"] == "call.finished")
