@@ -51,9 +51,7 @@ def generate_python(package: Path, protos: list[str]) -> None:
     """Writes messages, stubs and their types."""
     source_root = emptied(package).parents[1]
     plugins = Path(sys.executable).parent
-    services = [
-        name for name in protos if re.search(r"^service ", (PROTOS / name).read_text(), re.MULTILINE)
-    ]
+    services = [name for name in protos if re.search(r"^service ", (PROTOS / name).read_text(), re.MULTILINE)]
     protoc(
         protos,
         f"--plugin={plugins / 'protoc-gen-mypy'}",
@@ -117,12 +115,12 @@ def protoc(protos: list[str], *options: str) -> None:
     """Runs the compiler."""
     command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={PROTOS}"]
     command.append(f"--proto_path={google_protos()}")
-    subprocess.run([*command, *options, *protos], check=True)  # noqa: S603 # our own file names
+    subprocess.run([*command, *options, *protos], check=True)
 
 
 def google_protos() -> Path:
     """Where google/rpc/*.proto are: in googleapis-common-protos."""
-    import google.rpc  # type: ignore[import-untyped, unused-ignore]
+    import google.rpc
 
     return Path(next(iter(google.rpc.__path__))).parents[1]
 

@@ -1,0 +1,88 @@
+"""How the programs of each language are built and started."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+__all__ = ["GO", "JAVA", "NODE", "PYTHON", "Language", "run"]
+
+ROOT = Path(__file__).parents[2]
+GENERATED, EXAMPLES, CLIENTS = ROOT / "generated", ROOT / "examples", ROOT / "tests/clients"
+BUILT = ROOT / "build/clients"
+SECONDS_MAX = 420
+"""For a build that has to fetch everything."""
+
+
+@dataclass(frozen=True)
+class Language:
+    """A language of callers: its toolchain, its programs."""
+
+    name: str
+    tools: Sequence[str]
+    build: Callable[[], None]
+    caller: Sequence[str | Path]
+    example: Sequence[str | Path]
+
+    @property
+    def caller_folder(self) -> Path:
+        return CLIENTS / self.name
+
+    @property
+    def example_folder(self) -> Path:
+        return EXAMPLES / self.name
+
+    def build_or_skip(self) -> None:
+        """Builds the programs; skips the tests when a tool is missing."""
+        missing = [tool for tool in self.tools if shutil.which(tool) is None]
+        if missing:
+            pytest.skip(f"{', '.join(missing)} is needed for the clients in {self.name}")
+        self.build()
+
+
+def run(*command: str | Path, folder: Path, **environment: str) -> str:
+    """Runs a command to its end. Returns what it printed; when it fails the test does, with its words."""
+    ended = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+    )
+    if ended.returncode != 0:
+        words = " ".join(map(str, command))
+        pytest.fail(f"{words} failed in {folder}:\n{ended.stdout}\n{ended.stderr}", pytrace=False)
+    return ended.stdout
+
+
+def _build_go() -> None:
+    BUILT.mkdir(parents=True, exist_ok=True)
+    run("go", "build", "-race", "-o", BUILT / "go-caller", ".", folder=CLIENTS / "go")
+    run("go", "build", "-race", "-o", BUILT / "go-example", ".", folder=EXAMPLES / "go")
+
+
+def _build_java() -> None:
+    run("mvn", "-B", "-q", "verify", folder=CLIENTS / "java")
+
+
+def _build_node() -> None:
+    for folder in (GENERATED / "node", CLIENTS / "node", EXAMPLES / "node"):
+        lock, installed = folder / "package-lock.json", folder / "node_modules/.package-lock.json"
+        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+            run("npm", "ci", "--prefer-offline", folder=folder)
+
+
+def _build_nothing() -> None:
+    pass
+
+
+GO = Language("go", ("go", "gcc"), _build_go, [BUILT / "go-caller"], [BUILT / "go-example"])
+JAVA = Language("java", ("java", "mvn"), _build_java, ["java"], ["java"])
+NODE = Language("node", ("node", "npm"), _build_node, ["node", "caller.mjs"], ["node", "main.mjs"])
+PYTHON = Language("python", (), _build_nothing, [sys.executable, "caller.py"], [sys.executable, "main.py"])
