@@ -1,4 +1,5 @@
-# Each target does its own set-up: it needs Python 3.11 or newer, make and git.
+# Each target does its own set-up: it needs Python 3.11 or newer, make and git; for the clients also Go, a JDK with
+# Maven, and Node.js with npm. What is missing is skipped, and told; with STRICT=1 it fails.
 #
 #   make demo     a fal call over gRPC, end to end, without a key (FAL=live: against fal, with FAL_KEY)
 #   make test     all tests, in two processes (WORKERS=0: in one)
@@ -7,6 +8,7 @@
 #   make test-faults       of them: what goes wrong between fal, the service and its callers
 #   make test-streams      of them: many streams, slow readers, shared following
 #   make test-uploads      of them: files of any size
+#   make test-clients      of them: clients in Go, Java, Node and Python, and their examples
 #   make soak     ten minutes of calls that come and go, for leaks (SOAK_SECONDS=600)
 #   make mutants  breaks the service in one way after the other, and sees that tests notice
 #   make check    format, lint, types, proto lint, generated files current
@@ -22,7 +24,7 @@ TESTS ?= tests
 WORKERS ?= 2
 SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-conformance test-errors test-faults test-streams test-uploads soak mutants check gen format lock clean
+.PHONY: demo test test-conformance test-errors test-faults test-streams test-uploads test-clients soak mutants check gen format lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.runtime
@@ -52,6 +54,9 @@ test-uploads: TESTS = tests/uploads tests/service/test_upload_calls.py tests/uni
 	tests/emulator/test_blobs.py
 test-uploads: test
 
+test-clients: TESTS = tests/clients tests/packaging/test_generated.py tests/cli/test_channels.py
+test-clients: test
+
 SOAK_SECONDS ?= 600
 soak: $(VENV)/.dev
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest $(if $(STRICT),--strict-tools) -s tests/soak
@@ -65,7 +70,7 @@ check: $(VENV)/.dev $(GEN_VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
-	$(BIN)/python -m tools.generated_files --check
+	$(BIN)/python -m tools.generated_files --check $(if $(STRICT),--strict)
 
 gen: $(VENV)/.dev $(GEN_VENV)/.ready
 	$(BIN)/python -m tools.generated_files --write

@@ -1,7 +1,7 @@
 """Generated files: writes them, or says which are not current. Used by `make gen` and `make check`.
 
-Stubs come from protos/ by the pinned generators in build/gen-venv, docs/configuration.md from Settings,
-docs/errors.md from the contract and the status table.
+Stubs and what goes with them come from protos/ by the pinned generators in build/, docs/configuration.md from
+Settings, docs/errors.md from the contract and the status table.
 """
 
 import argparse
@@ -9,14 +9,26 @@ import filecmp
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+from protos.generate import STUBS
 from tools import errors_reference
 
 from falrpc_server import config_reference
 
 ROOT = Path(__file__).parent.parent
 GENERATOR = ROOT / "build/gen-venv/bin/python"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is present beside what would be generated now."""
+
+    stale: list[str]
+    """Files that differ, are missing, or that nothing generates any more."""
+    unchecked: list[str]
+    """Folders that were not generated, for want of a tool."""
 
 
 def generate(root: Path) -> None:
@@ -27,23 +39,29 @@ def generate(root: Path) -> None:
     (root / "docs/errors.md").write_text(errors_reference.render())
 
 
-def stale_files() -> list[str]:
-    """Returns the generated files that differ from what would be generated now."""
+def compare(tree: Path = ROOT) -> Comparison:
+    """Generates anew into a temporary directory, and compares with what is in a tree like this one."""
     with tempfile.TemporaryDirectory() as directory:
         fresh = Path(directory)
         generate(fresh)
-        wanted = {path.relative_to(fresh) for path in fresh.rglob("*") if path.is_file()}
-        present = {
-            path.relative_to(ROOT)
-            for path in (ROOT / "generated/python").rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
-        }
-        differing = [
+        folders = [Path("generated", stubs) for stubs in STUBS]
+        unchecked = [folder for folder in folders if not (fresh / folder).exists()]
+        wanted = _files(fresh, Path())
+        present = {file for folder in folders if folder not in unchecked for file in _files(tree, folder)}
+        differing = {
             path
             for path in wanted
-            if not (ROOT / path).exists() or not filecmp.cmp(fresh / path, ROOT / path, shallow=False)
-        ]
-        return sorted(str(path) for path in {*differing, *(present - wanted)})
+            if not (tree / path).exists() or not filecmp.cmp(fresh / path, tree / path, shallow=False)
+        }
+        return Comparison(sorted(map(str, differing | (present - wanted))), sorted(map(str, unchecked)))
+
+
+def _files(root: Path, folder: Path) -> set[Path]:
+    return {
+        path.relative_to(root)
+        for path in (root / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def main() -> int:
@@ -52,13 +70,17 @@ def main() -> int:
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--check", action="store_true")
     mode.add_argument("--write", action="store_true")
-    if parser.parse_args().write:
+    parser.add_argument("--strict", action="store_true", help="what can't be checked fails, too")
+    arguments = parser.parse_args()
+    if arguments.write:
         generate(ROOT)
         return 0
-    stale = stale_files()
-    for path in stale:
+    found = compare()
+    for path in found.stale:
         print(f"{path} is not current: run make gen", file=sys.stderr)
-    return 1 if stale else 0
+    for path in found.unchecked:
+        print(f"{path} was not checked: a tool is missing (see above)", file=sys.stderr)
+    return 1 if found.stale or (arguments.strict and found.unchecked) else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Channels with the defaults that falrpc wants: limits, keepalive, what may be repeated, credentials."""
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -82,12 +83,12 @@ def _is_plaintext(target: str, credentials: grpc.ChannelCredentials | None, plai
 
 def _is_loopback(target: str) -> bool:
     """Whether the target is this machine. Names other than localhost are not looked up."""
-    address = target.rpartition("/")[2]
-    host = address.rpartition(":")[0] if not address.endswith("]") else address
-    host = (host or address).strip("[]")
-    if host == "localhost":
+    if target.startswith("unix:"):
         return True
+    address = target.rpartition("/")[2]  # of dns:///localhost:50051
+    host = re.fullmatch(r"(?:(?:dns|ipv4|ipv6):)?(?:\[(.*)\]|([^:]*))(?::\d+)?", address)
+    name = (host[1] or host[2] or "") if host else address
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
