@@ -1,14 +1,11 @@
-// Package falrpc connects Go programs to falrpc and reads what its calls tell.
+// Package falrpc connects Go programs to falrpc, the gRPC gateway to fal.ai, and reads its answers and errors.
 //
-// The messages and the client are in the package falrpcv1, generated from the contract:
-//
-//	conn, err := falrpc.Dial("localhost:50051")
-//	client := falrpcv1.NewFalServiceClient(conn)
+// Messages and the client are in [github.com/falrpc/falrpc/generated/go/falrpc/v1], package falrpcv1. Give every
+// call a deadline: without one the gateway's own holds, an hour by default.
 package falrpc
 
 import (
 	"context"
-	"crypto/tls"
 	_ "embed"
 	"net"
 	"net/netip"
@@ -21,84 +18,59 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-const messageBytesMax = 64 << 20
-
 //go:embed service_config.json
 var serviceConfig string
 
-// Option changes what Dial does by default.
-type Option func(*settings)
-
-type settings struct {
-	token     string
-	tls       *tls.Config
-	plaintext bool
-	more      []grpc.DialOption
-}
-
-// WithToken sends a bearer token with every call.
-func WithToken(token string) Option { return func(s *settings) { s.token = token } }
-
-// WithTLS replaces the TLS settings, for a certificate authority or a client certificate of one's own.
-func WithTLS(config *tls.Config) Option { return func(s *settings) { s.tls = config } }
-
-// WithPlaintext leaves TLS out, for meshes whose sidecars add it.
-func WithPlaintext() Option { return func(s *settings) { s.plaintext = true } }
-
-// WithDialOptions adds options of gRPC's own, after ours.
-func WithDialOptions(options ...grpc.DialOption) Option {
-	return func(s *settings) { s.more = append(s.more, options...) }
-}
-
-// Dial makes a connection; nothing is sent before the first call. Close it after use.
+// Dial makes a connection to the gateway at target, a name as [grpc.NewClient] takes it, to be shared by all
+// goroutines and closed at the end. Nothing is sent before the first call. Options come after the defaults and
+// so replace them. The defaults are:
 //
-// It speaks TLS unless the target is this machine or WithPlaintext is given. Calls are spread over all addresses
-// of the target (dns:///name:port for a headless service). Status, StreamStatus, Result and Cancel are repeated
-// on UNAVAILABLE; what costs money never is. A message may have 64 MiB.
-func Dial(target string, options ...Option) (*grpc.ClientConn, error) {
-	var s settings
-	for _, option := range options {
-		option(&s)
-	}
-	security := credentials.NewTLS(s.tls)
-	if s.plaintext || (s.tls == nil && isLoopback(target)) {
+//   - TLS with the system's certificate authorities; plaintext when target is localhost or a loopback address. For
+//     other authorities, client certificates, or plaintext in a mesh, pass [grpc.WithTransportCredentials].
+//   - Calls are spread over all addresses of target: dns:///name:port of a headless service.
+//   - Status, StreamStatus, Result and Cancel are tried up to three times while they end UNAVAILABLE. No call
+//     that may cost money is repeated; see [SafeToRepeat].
+//   - Messages of up to 64 MiB, both ways: gRPC's own default of 4 MiB loses outputs that are paid for.
+//   - A ping after 30 s of silence, also between calls; without an answer for 10 s the connection is given up.
+func Dial(target string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+	security := credentials.NewTLS(nil)
+	if isLoopback(target) {
 		security = insecure.NewCredentials()
 	}
-	dial := []grpc.DialOption{
+	return grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(security),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true,
 		}),
-		grpc.WithDefaultCallOptions(
-			grpc.MaxCallRecvMsgSize(messageBytesMax), grpc.MaxCallSendMsgSize(messageBytesMax),
-		),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20), grpc.MaxCallSendMsgSize(64<<20)),
+	}, options...)...)
+}
+
+// WithToken sends the bearer token with every call, also over plaintext where [Dial] or its caller chose that.
+// An empty token is not sent.
+func WithToken(token string) grpc.DialOption { return grpc.WithPerRPCCredentials(bearer(token)) }
+
+type bearer string
+
+func (token bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	if token == "" {
+		return nil, nil
 	}
-	if s.token != "" {
-		isSafe := security.Info().SecurityProtocol != "insecure"
-		dial = append(dial, grpc.WithPerRPCCredentials(bearer{s.token, isSafe}))
-	}
-	return grpc.NewClient(target, append(dial, s.more...)...)
+	return map[string]string{"authorization": "Bearer " + string(token)}, nil
 }
 
-type bearer struct {
-	token  string
-	isSafe bool
-}
+func (bearer) RequireTransportSecurity() bool { return false }
 
-func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
-	return map[string]string{"authorization": "Bearer " + b.token}, nil
-}
-
-// RequireTransportSecurity is false only where the caller of Dial has left TLS out.
-func (b bearer) RequireTransportSecurity() bool { return b.isSafe }
-
+// isLoopback says whether target can't be but this machine. Names of other schemes are left to their resolvers.
 func isLoopback(target string) bool {
-	address := target[strings.LastIndex(target, "/")+1:]
-	host, _, err := net.SplitHostPort(address)
+	for _, prefix := range []string{"dns:", "passthrough:", "///"} {
+		target = strings.TrimPrefix(target, prefix)
+	}
+	host, _, err := net.SplitHostPort(target)
 	if err != nil {
-		host = address
+		host = strings.Trim(target, "[]")
 	}
 	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || (err == nil && ip.IsLoopback())
+	return strings.EqualFold(host, "localhost") || (err == nil && ip.IsLoopback())
 }

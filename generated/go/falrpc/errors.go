@@ -8,36 +8,47 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// SafeToRepeat says whether the same call may be made again: nothing of it was accepted, or it only read.
+// SafeToRepeat reports whether the call that ended with err may be made again as it was, whatever it costs:
+// nothing of it was accepted, or it only read. Wait for [RetryAfter] first.
 //
-// Only falrpc's own word counts: a status that a proxy or a library made promises nothing.
+// Only the gateway's word counts: a status that a proxy or gRPC itself made promises nothing. As with all functions
+// here that take an error, err may wrap a status, and may be nil.
 func SafeToRepeat(err error) bool {
-	return status.Code(err) == codes.Unavailable && detail[*errdetails.ErrorInfo](err) != nil
+	return status.Code(err) == codes.Unavailable && info(err) != nil
 }
 
-// Reason is the error's reason as docs/errors.md lists it, empty when the status is not falrpc's.
-func Reason(err error) string { return detail[*errdetails.ErrorInfo](err).GetReason() }
+// Reason returns why the call failed: the name of a falrpcv1.ErrorReason without ERROR_REASON_, or fal's own
+// word in upper case. It is empty when the status is not the gateway's.
+func Reason(err error) string { return info(err).GetReason() }
 
-// Metadata is what falrpc tells besides: delivery, request_id, http_status and others.
-func Metadata(err error) map[string]string { return detail[*errdetails.ErrorInfo](err).GetMetadata() }
+// Metadata returns what the gateway tells besides: delivery, and where known request_id, http_status and others.
+func Metadata(err error) map[string]string { return info(err).GetMetadata() }
 
-// RetryAfter is how long to wait before the same call may succeed; false when nothing is known of that.
-func RetryAfter(err error) (time.Duration, bool) {
-	info := detail[*errdetails.RetryInfo](err)
-	return info.GetRetryDelay().AsDuration(), info != nil
+// RetryAfter returns how long to wait before another try; ok is false when the status says nothing of that.
+func RetryAfter(err error) (wait time.Duration, ok bool) {
+	retry := detail[*errdetails.RetryInfo](err)
+	return retry.GetRetryDelay().AsDuration(), retry != nil
 }
 
-// FieldViolations are the refused fields of the request, with fal's own paths below input.
+// FieldViolations returns what is wrong with the request, field by field. The model's own fields are below
+// input, such as input.loras[0].path.
 func FieldViolations(err error) []*errdetails.BadRequest_FieldViolation {
 	return detail[*errdetails.BadRequest](err).GetFieldViolations()
 }
 
-// detail returns the error's detail of a type, nil when it has none.
-func detail[T any](err error) (found T) {
+// info returns the gateway's ErrorInfo, nil when something else made the status.
+func info(err error) *errdetails.ErrorInfo {
+	if found := detail[*errdetails.ErrorInfo](err); found.GetDomain() == "falrpc" || found.GetDomain() == "fal.ai" {
+		return found
+	}
+	return nil
+}
+
+func detail[T any](err error) (none T) {
 	for _, one := range status.Convert(err).Details() {
-		if typed, ok := one.(T); ok {
-			return typed
+		if found, ok := one.(T); ok {
+			return found
 		}
 	}
-	return found
+	return none
 }

@@ -1,68 +1,69 @@
 package falrpc
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"strings"
 
-	"github.com/falrpc/falrpc/generated/go/falrpc/v1"
+	falrpcv1 "github.com/falrpc/falrpc/generated/go/falrpc/v1"
 )
 
-const chunkBytes = 256 << 10
-
-// Input turns a value into a model's input, by its JSON form. Numbers keep all their digits.
+// Input returns value, encoded by encoding/json, as a model's input. Integers keep all their digits.
 func Input(value any) (*falrpcv1.Input, error) {
-	text, err := json.Marshal(value)
-	if err != nil {
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
 		return nil, fmt.Errorf("falrpc: input: %w", err)
 	}
-	return &falrpcv1.Input{Value: &falrpcv1.Input_Json{Json: string(text)}}, nil
+	return &falrpcv1.Input{Value: &falrpcv1.Input_Json{Json: strings.TrimSuffix(text.String(), "\n")}}, nil
 }
 
-// Decode reads a model's JSON output into what value points to. Into any, numbers come as json.Number: a seed of
-// 64 bits is kept.
-func Decode(output *falrpcv1.Output, value any) error {
-	text, ok := output.GetValue().(*falrpcv1.Output_Json)
-	if !ok {
-		return fmt.Errorf("falrpc: the output is no JSON but %q", output.GetBinary().GetContentType())
+// Decode stores a model's JSON output in what target points to, by the rules of encoding/json; but a number in an
+// any is a [json.Number], so that a seed of 64 bits survives. An output that is not JSON is an error.
+func Decode(output *falrpcv1.Output, target any) error {
+	text, isJSON := output.GetValue().(*falrpcv1.Output_Json)
+	if !isJSON {
+		return fmt.Errorf("falrpc: output is not JSON but %q", output.GetBinary().GetContentType())
 	}
-	decoder := json.NewDecoder(bytes.NewReader([]byte(text.Json)))
+	decoder := json.NewDecoder(strings.NewReader(text.Json))
 	decoder.UseNumber()
-	if err := decoder.Decode(value); err != nil {
+	if err := decoder.Decode(target); err != nil {
 		return fmt.Errorf("falrpc: output: %w", err)
 	}
 	return nil
 }
 
-// Upload stores what a reader has and returns where. Of the header only the file name is required.
+// Upload stores what file yields and returns its URL, for use in inputs. The header needs only a file name. When
+// reading fails the call is cancelled, no file is made, and the error wraps the reader's. A done ctx ends the call,
+// but Upload does not return from within a Read.
 func Upload(
 	ctx context.Context, client falrpcv1.FalServiceClient, header *falrpcv1.UploadHeader, file io.Reader,
 ) (*falrpcv1.UploadResponse, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // a reader that fails leaves no half file
+	defer cancel()
 	stream, err := client.Upload(ctx)
 	if err != nil {
 		return nil, err
 	}
 	err = stream.Send(&falrpcv1.UploadRequest{Part: &falrpcv1.UploadRequest_Header{Header: header}})
 	for err == nil {
-		chunk := make([]byte, chunkBytes)
-		count, failed := io.ReadFull(file, chunk)
+		chunk := make([]byte, 256<<10) // a new one each time: gRPC may still look at the last
+		count, failure := file.Read(chunk)
 		if count > 0 {
 			err = stream.Send(&falrpcv1.UploadRequest{Part: &falrpcv1.UploadRequest_Chunk{Chunk: chunk[:count]}})
 		}
-		if errors.Is(failed, io.EOF) || errors.Is(failed, io.ErrUnexpectedEOF) {
+		if failure == io.EOF {
 			break
 		}
-		if failed != nil {
-			return nil, failed
+		if failure != nil {
+			return nil, fmt.Errorf("falrpc: upload: %w", failure)
 		}
 	}
-	if err != nil && !errors.Is(err, io.EOF) { // EOF: the call has ended, and the answer says how
+	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	return stream.CloseAndRecv()
+	return stream.CloseAndRecv() // on EOF of a Send, this tells how the call ended
 }
