@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/code"
@@ -162,12 +163,15 @@ func check(err error) {
 	if err == nil {
 		return
 	}
-	text := err.Error()
+	text := strings.TrimPrefix(err.Error(), "falrpc: ")
 	if failed, ok := status.FromError(err); ok {
 		text = fmt.Sprintf("%s: %s", code.Code(failed.Code()), failed.Message())
 	}
-	if status.Code(err) == codes.Unauthenticated {
+	switch {
+	case status.Code(err) == codes.Unauthenticated:
 		text += " (set FALRPC_TOKEN)"
+	case strings.HasSuffix(text, "no children to pick from"): // what gRPC says of a name without addresses
+		text += " (FALRPC_ADDRESS: no such host)"
 	}
 	fmt.Fprintln(os.Stderr, "falrpc:", text)
 	os.Exit(1)
