@@ -1,33 +1,23 @@
 package io.github.falrpc;
 
-import com.google.protobuf.Any;
-import com.google.protobuf.InvalidProtocolBufferException;
-import com.google.protobuf.Message;
-import com.google.rpc.BadRequest;
-import com.google.rpc.ErrorInfo;
-import com.google.rpc.RetryInfo;
+import com.google.protobuf.*;
+import com.google.rpc.*;
 import io.grpc.Status;
 import io.grpc.protobuf.StatusProto;
 import java.time.Duration;
-import java.util.List;
-import java.util.Map;
-import java.util.Optional;
+import java.util.*;
 
 /** What a failed call tells. */
 public final class Errors {
   private Errors() {}
 
-  /**
-   * Whether the same call may be made again: nothing of it was accepted, or it only read.
-   *
-   * <p>Only falrpc's own word counts: a status that a proxy or a library made promises nothing.
-   */
+  /** Whether the same call may be made again: falrpc itself says that nothing was accepted, or it only read. */
   public static boolean safeToRepeat(Throwable error) {
     return Status.fromThrowable(error).getCode() == Status.Code.UNAVAILABLE
-        && detail(error, ErrorInfo.class).isPresent();
+        && detail(error, ErrorInfo.class).filter(info -> info.getDomain().matches("falrpc|fal\\.ai")).isPresent();
   }
 
-  /** The reason as docs/errors.md lists it, empty when the status is not falrpc's. */
+  /** The reason as docs/errors.md lists it; empty when the status is not falrpc's. */
   public static String reason(Throwable error) {
     return detail(error, ErrorInfo.class).map(ErrorInfo::getReason).orElse("");
   }
@@ -39,8 +29,7 @@ public final class Errors {
 
   /** How long to wait before the same call may succeed; empty when nothing is known of that. */
   public static Optional<Duration> retryAfter(Throwable error) {
-    return detail(error, RetryInfo.class)
-        .map(RetryInfo::getRetryDelay)
+    return detail(error, RetryInfo.class).map(RetryInfo::getRetryDelay)
         .map(delay -> Duration.ofSeconds(delay.getSeconds(), delay.getNanos()));
   }
 
@@ -50,18 +39,15 @@ public final class Errors {
   }
 
   private static <T extends Message> Optional<T> detail(Throwable error, Class<T> type) {
-    com.google.rpc.Status status = StatusProto.fromThrowable(error);
-    if (status == null) {
-      return Optional.empty();
-    }
-    for (Any one : status.getDetailsList()) {
-      if (one.is(type)) {
-        try {
-          return Optional.of(one.unpack(type));
-        } catch (InvalidProtocolBufferException e) {
-          return Optional.empty();
+    try {
+      com.google.rpc.Status status = StatusProto.fromThrowable(error);
+      for (Any detail : status == null ? List.<Any>of() : status.getDetailsList()) {
+        if (detail.is(type)) {
+          return Optional.of(detail.unpack(type));
         }
       }
+    } catch (InvalidProtocolBufferException | IllegalArgumentException e) {
+      // details that are broken or belong to another status tell nothing
     }
     return Optional.empty();
   }

@@ -1,99 +1,144 @@
 package io.github.falrpc;
 
-import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.*;
+import com.fasterxml.jackson.core.json.JsonWriteFeature;
+import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.DeserializationFeature;
-import com.fasterxml.jackson.databind.ObjectMapper;
-import com.google.protobuf.ByteString;
-import io.github.falrpc.v1.FalServiceGrpc;
-import io.github.falrpc.v1.Input;
-import io.github.falrpc.v1.Output;
-import io.github.falrpc.v1.UploadHeader;
-import io.github.falrpc.v1.UploadRequest;
-import io.github.falrpc.v1.UploadResponse;
-import io.grpc.CallCredentials;
-import io.grpc.Channel;
-import io.grpc.ClientInterceptor;
-import io.grpc.ClientInterceptors;
-import io.grpc.ManagedChannel;
-import io.grpc.Metadata;
-import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
-import io.grpc.stub.MetadataUtils;
-import java.io.IOException;
-import java.io.InputStream;
-import java.io.UncheckedIOException;
+import com.fasterxml.jackson.databind.cfg.JsonNodeFeature;
+import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.google.gson.Gson;
+import com.google.protobuf.UnsafeByteOperations;
+import io.github.falrpc.v1.*;
+import io.grpc.*;
+import io.grpc.stub.*;
+import java.io.*;
+import java.lang.reflect.Type;
 import java.util.Map;
+import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 
 /** Connects Java programs to falrpc, and turns values into inputs and outputs into values. */
 public final class Falrpc {
-  /** The largest message, in bytes. */
-  public static final int MESSAGE_BYTES_MAX = 64 << 20;
-
+  private static final int MESSAGE_BYTES_MAX = 64 << 20;
   private static final int CHUNK_BYTES = 256 << 10;
-  private static final ObjectMapper JSON =
-      new ObjectMapper().enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS);
+  private static final String LOOPBACK = "(?i)(.*/)?(localhost|127(\\.\\d{1,3}){3}|\\[::1]|::1)(:\\d+)?";
+  private static final JsonMapper JSON = JsonMapper.builder(
+          JsonFactory.builder().streamReadConstraints( // Jackson's own limit is less than a message may have
+              StreamReadConstraints.builder().maxStringLength(MESSAGE_BYTES_MAX).build()).build())
+      .enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS, DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
+      .disable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
+      .disable(JsonNodeFeature.STRIP_TRAILING_BIGDECIMAL_ZEROES)
+      .disable(JsonWriteFeature.WRITE_NAN_AS_STRINGS) // falrpc refuses NaN, and says so
+      .build();
 
   private Falrpc() {}
 
   /**
-   * Makes the builder of a channel. Add TLS settings or interceptors of your own, then build it.
-   *
-   * <p>It speaks TLS unless the target is this machine. Calls are spread over all addresses of the target. Status,
-   * StreamStatus, Result and Cancel are repeated on UNAVAILABLE; what costs money never is.
+   * Makes the builder of a channel: plaintext to this machine (localhost, 127.0.0.0/8, ::1), TLS to any other.
    *
    * @param target {@code host:port}, or {@code dns:///name:port} for a headless service
    */
-  public static NettyChannelBuilder channelBuilder(String target) {
-    NettyChannelBuilder builder =
-        NettyChannelBuilder.forTarget(target)
-            .defaultServiceConfig(serviceConfig())
-            .enableRetry()
-            .keepAliveTime(30, TimeUnit.SECONDS)
-            .keepAliveTimeout(10, TimeUnit.SECONDS)
-            .keepAliveWithoutCalls(true)
-            .maxInboundMessageSize(MESSAGE_BYTES_MAX);
-    return isLoopback(target) ? builder.usePlaintext() : builder;
+  public static ManagedChannelBuilder<?> channel(String target) {
+    boolean isLoopback = target.matches(LOOPBACK);
+    return channel(target, isLoopback ? InsecureChannelCredentials.create() : TlsChannelCredentials.create());
   }
 
-  /** Sends a bearer token with every call of a stub: {@code stub.withCallCredentials(bearer(token))}. */
+  /**
+   * Makes the builder of a channel with other credentials: TLS with an authority of one's own, say, or
+   * {@link InsecureChannelCredentials} in a mesh whose sidecars add TLS.
+   *
+   * <p>Calls are spread over all addresses of the target. Status, StreamStatus, Result and Cancel are repeated on
+   * UNAVAILABLE; what costs money never is. A message may have 64 MiB. Pings show that the connection is alive.
+   */
+  public static ManagedChannelBuilder<?> channel(String target, ChannelCredentials credentials) {
+    Reader serviceConfig = new InputStreamReader(Falrpc.class.getResourceAsStream("service_config.json"));
+    return Grpc.newChannelBuilder(target, credentials)
+        .defaultServiceConfig(new Gson().<Map<String, ?>>fromJson(serviceConfig, Map.class))
+        .enableRetry()
+        .keepAliveTime(30, TimeUnit.SECONDS)
+        .keepAliveTimeout(10, TimeUnit.SECONDS)
+        .keepAliveWithoutCalls(true)
+        .maxInboundMessageSize(MESSAGE_BYTES_MAX);
+  }
+
+  /** Sends a bearer token with every call of a stub, also over plaintext: {@code stub.withCallCredentials(…)}. */
   public static CallCredentials bearer(String token) {
+    if (!token.matches("[!-~]+")) { // grpc would log it and go on without
+      throw new IllegalArgumentException("a token is printable ASCII without spaces");
+    }
+    Metadata headers = new Metadata();
+    headers.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
     return new CallCredentials() {
       @Override
-      public void applyRequestMetadata(RequestInfo call, java.util.concurrent.Executor executor, MetadataApplier applier) {
-        Metadata metadata = new Metadata();
-        metadata.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
-        applier.apply(metadata);
+      public void applyRequestMetadata(RequestInfo call, Executor executor, MetadataApplier applier) {
+        applier.apply(headers);
       }
     };
   }
 
-  /**
-   * Turns a value into a model's input, by its JSON form. Numbers keep all their digits.
-   *
-   * @throws UncheckedIOException the value has no JSON form
-   */
+  /** Turns a record, a map or any other value into an input, by its JSON form. Numbers keep all their digits. */
   public static Input input(Object value) {
     try {
       return Input.newBuilder().setJson(JSON.writeValueAsString(value)).build();
     } catch (JsonProcessingException e) {
-      throw new UncheckedIOException(e);
+      throw new IllegalArgumentException("input: " + e.getOriginalMessage(), e);
     }
   }
 
   /**
-   * Reads a model's JSON output. Integers of any size come as they are, into Object as BigInteger when they are large.
+   * Reads a JSON output into a value; what its type does not name is left out. Into {@code Object.class} an integer
+   * comes as Integer, Long or BigInteger, whichever holds it, and any other number as BigDecimal.
    *
-   * @throws UncheckedIOException the output is no JSON, or not of this type
+   * @throws UncheckedIOException the output is not JSON, or does not fit the type
    */
   public static <T> T decode(Output output, Class<T> type) {
-    if (output.getValueCase() != Output.ValueCase.JSON) {
-      throw new UncheckedIOException(
-          new IOException("the output is no JSON but " + output.getBinary().getContentType()));
+    return decode(output, (Type) type);
+  }
+
+  /** Reads a JSON output into a value of a type such as {@code new TypeReference<List<Picture>>() {}}. */
+  public static <T> T decode(Output output, TypeReference<T> type) {
+    return decode(output, type.getType());
+  }
+
+  private static <T> T decode(Output output, Type type) {
+    if (!output.hasJson()) {
+      String found = output.hasBinary() ? output.getBinary().getContentType() : "empty";
+      throw new UncheckedIOException(new IOException("output: not JSON but " + found));
     }
     try {
-      return JSON.readValue(output.getJson(), type);
+      return JSON.readValue(output.getJson(), JSON.constructType(type));
     } catch (JsonProcessingException e) {
-      throw new UncheckedIOException(e);
+      throw new UncheckedIOException("output: " + e.getOriginalMessage(), e);
+    }
+  }
+
+  /**
+   * Stores what a stream has and returns where. When the stream fails, the call is cancelled and no file is made.
+   *
+   * @param stub any stub of FalService, with the deadline and the credentials for this call
+   * @param header only the file name is required
+   */
+  public static UploadResponse upload(AbstractStub<?> stub, UploadHeader header, InputStream file) throws IOException {
+    BlockingClientCall<UploadRequest, UploadResponse> call = ClientCalls.blockingClientStreamingCall(
+        stub.getChannel(), FalServiceGrpc.getUploadMethod(), stub.getCallOptions());
+    try {
+      UploadRequest.Builder part = UploadRequest.newBuilder().setHeader(header);
+      while (call.write(part.build())) {
+        byte[] chunk = file.readNBytes(CHUNK_BYTES);
+        if (chunk.length == 0) {
+          call.halfClose();
+          break;
+        }
+        part.setChunk(UnsafeByteOperations.unsafeWrap(chunk));
+      }
+      return call.read();
+    } catch (StatusException e) {
+      throw e.getStatus().asRuntimeException(e.getTrailers());
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw Status.CANCELLED.withDescription("interrupted").withCause(e).asRuntimeException();
+    } finally {
+      call.cancel("the file could not be read", null); // does nothing after the answer
     }
   }
 }
