@@ -34,7 +34,7 @@ class ClientTests:
         """A client is told what the case wants, and its helper reads that."""
         failed, request_id = await made(case, RemoteClient(caller), fal)
         got = told(failed, request_id)
-        assert got == wanted(case, got), case.description
+        assert got == wanted(case, got), (case.description, got)
 
     async def test_five_hundred_violations(self, caller: Caller, fal: Fal) -> None:
         """Of 500 violations a client is told those that fit, and that there are more."""

@@ -31,7 +31,7 @@ class Language:
 
     @property
     def caller_folder(self) -> Path:
-        return CLIENTS / self.name
+        return CLIENTS / self.name / ("caller" if self.name == "java" else "")
 
     @property
     def example_folder(self) -> Path:
@@ -83,6 +83,7 @@ def _build_nothing() -> None:
 
 
 GO = Language("go", ("go", "gcc"), _build_go, [BUILT / "go-caller"], [BUILT / "go-example"])
-JAVA = Language("java", ("java", "mvn"), _build_java, ["java"], ["java"])
-NODE = Language("node", ("node", "npm"), _build_node, ["node", "caller.mjs"], ["node", "main.mjs"])
+_JAVA = ["java", "-cp", "target/classes:target/lib/*", "Main"]
+JAVA = Language("java", ("java", "mvn"), _build_java, _JAVA, _JAVA)
+NODE = Language("node", ("node", "npm"), _build_node, ["node", "main.mjs"], ["node", "main.mjs"])
 PYTHON = Language("python", (), _build_nothing, [sys.executable, "caller.py"], [sys.executable, "main.py"])

@@ -1,5 +1,6 @@
 """A client in another language as those tests see it that play error cases."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from falrpc import v1
 
 __all__ = ["RemoteClient", "failure_in"]
 
+GIVEN_UP = re.compile(r"max retries exhausted: failed after 3 attempts: rpc error: code = \w+ desc = ")
+"""What grpc-go puts before the message of a call that it has repeated in vain."""
 SERVICE = v1.fal_service_pb2.DESCRIPTOR.services_by_name["FalService"]
 
 
@@ -37,7 +40,7 @@ def failure_in(told: dict[str, Any]) -> Failure:
     status = status_pb2.Status()
     for detail in told["details"]:
         status.details.append(json_format.ParseDict(detail, any_pb2.Any()))
-    failure = Failure(told["code"], told["message"], unpacked_details(status))
+    failure = Failure(told["code"], GIVEN_UP.sub("", told["message"]), unpacked_details(status))
     _assert_that_the_helper_agrees(told, failure)
     return failure
 

@@ -85,12 +85,12 @@ def failure(error: grpc.RpcError) -> dict[str, Any]:
 
 
 def outputs_of(message: Message) -> list[str | None]:
-    """The message's output in JSON, read into a value and written again."""
+    """The message's output, read into a value and written again; None when it can't be."""
     carrier = message
     if "kind" in message.DESCRIPTOR.oneofs_by_name:
         carrier = getattr(message, message.WhichOneof("kind"))
     output = carrier if isinstance(carrier, v1.Output) else getattr(carrier, "output", None)
-    if output is None or not output.json:
+    if not isinstance(output, v1.Output):
         return []
     try:
         return [falrpc.input(falrpc.decode(output)).json]

@@ -1,0 +1,28 @@
+"""The client in Go, and its helper's own tests."""
+
+from tests.clients.conformance import ClientTests, RepeatTests
+from tests.clients.examples import ExampleTests
+from tests.clients.languages import GENERATED, GO, Language, run
+
+LANGUAGE = GO
+
+
+def test_the_helper(language: Language) -> None:
+    """Its own tests pass with the race detector, and vet finds nothing in any module."""
+    tested = run("go", "test", "-race", "./...", folder=GENERATED / "go")
+    assert "ok  \tgithub.com/falrpc/falrpc/generated/go/falrpc\t" in tested, tested
+    for folder in (GENERATED / "go", language.caller_folder, language.example_folder):
+        run("go", "vet", "./...", folder=folder)
+        assert run("gofmt", "-l", ".", folder=folder) == ""
+
+
+class TestClient(ClientTests):
+    """The scenarios and error cases."""
+
+
+class TestRepeats(RepeatTests):
+    """What is repeated."""
+
+
+class TestExample(ExampleTests):
+    """The example."""
