@@ -1,5 +1,6 @@
 """What a client in every language must do; test_go.py and its siblings say in which."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -58,6 +59,17 @@ class ClientTests:
         assert got["code"] == "OK", got
         [message] = got["messages"]
         assert len(message["output"]["json"]) == size
+
+    async def test_a_stream_that_is_left(self, caller: Caller, fal: Fal) -> None:
+        """A client that leaves a stream in the way of its language ends fal's work for it."""
+        request = {"endpointId": "emulator/ticks", "input": {"json": '{"events": 1000, "seconds": 600}'}}
+        got = await caller.call("Stream", request, leave_after=2)
+        assert len(got["messages"]) == 2, got
+        async with asyncio.timeout(10):
+            while await fal.open_requests() > 0:
+                await asyncio.sleep(0.01)
+        [stream] = await fal.seen(operation="stream")
+        assert stream["outcome"] == "client_closed"
 
     async def test_an_input_that_is_too_large(self, caller: Caller, fal: Fal) -> None:
         """A message of more than 16 MiB is refused by gRPC itself, which promises nothing."""

@@ -1,5 +1,6 @@
 """The scenarios of tests/cases/clients: calls, and what a client in any language must see (see the README here)."""
 
+import asyncio
 import functools
 import json
 from dataclasses import dataclass
@@ -48,8 +49,18 @@ async def play(scenario: Scenario, caller: Caller, fal: Fal) -> None:
         )
         for name, path in step.get("keep", {}).items():
             kept[name] = functools.reduce(lambda value, key: value[key], path, told)
-    received = {name: len(await fal.seen(operation=name)) for name in scenario.received}
-    assert received == scenario.received, scenario.description
+    assert await _received(scenario, fal) == scenario.received, scenario.description
+
+
+async def _received(scenario: Scenario, fal: Fal) -> dict[str, int]:
+    """What fal received of that; what a call leaves behind, such as a cancellation, may take a moment."""
+    received: dict[str, int] = {}
+    for _ in range(200):
+        received = {name: len(await fal.seen(operation=name)) for name in scenario.received}
+        if all(received[name] >= count for name, count in scenario.received.items()):
+            break
+        await asyncio.sleep(0.05)
+    return received
 
 
 def mismatch(told: Any, wanted: dict[str, Any]) -> str | None:
