@@ -1,7 +1,7 @@
 // Package falrpc connects Go programs to falrpc, the gRPC gateway to fal.ai, and reads its answers and errors.
 //
-// Messages and the client are in [github.com/falrpc/falrpc/generated/go/falrpc/v1], package falrpcv1. Give every
-// call a deadline: without one the gateway's own holds, an hour by default.
+// Messages and the client are in [github.com/falrpc/falrpc/generated/go/falrpc/v1], package falrpcv1. Give
+// every call a deadline: without one the gateway's own holds, an hour by default.
 package falrpc
 
 import (
@@ -25,8 +25,8 @@ var serviceConfig string
 // goroutines and closed at the end. Nothing is sent before the first call. Options come after the defaults and
 // so replace them. The defaults are:
 //
-//   - TLS with the system's certificate authorities; plaintext when target is localhost or a loopback address. For
-//     other authorities, client certificates, or plaintext in a mesh, pass [grpc.WithTransportCredentials].
+//   - TLS with the system's certificate authorities; plaintext when target is localhost or a loopback address.
+//     [grpc.WithTransportCredentials] gives other authorities, client certificates, or plaintext in a mesh.
 //   - Calls are spread over all addresses of target: dns:///name:port of a headless service.
 //   - Status, StreamStatus, Result and Cancel are tried up to three times while they end UNAVAILABLE. No call
 //     that may cost money is repeated; see [SafeToRepeat].

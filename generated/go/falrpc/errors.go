@@ -11,8 +11,8 @@ import (
 // SafeToRepeat reports whether the call that ended with err may be made again as it was, whatever it costs:
 // nothing of it was accepted, or it only read. Wait for [RetryAfter] first.
 //
-// Only the gateway's word counts: a status that a proxy or gRPC itself made promises nothing. As with all functions
-// here that take an error, err may wrap a status, and may be nil.
+// Only the gateway's word counts: a status that a proxy or gRPC itself made promises nothing. As with all
+// functions here that take an error, err may wrap a status, and may be nil.
 func SafeToRepeat(err error) bool {
 	return status.Code(err) == codes.Unavailable && info(err) != nil
 }
@@ -21,7 +21,7 @@ func SafeToRepeat(err error) bool {
 // word in upper case. It is empty when the status is not the gateway's.
 func Reason(err error) string { return info(err).GetReason() }
 
-// Metadata returns what the gateway tells besides: delivery, and where known request_id, http_status and others.
+// Metadata returns what the gateway tells besides: delivery; where known request_id, http_status and others.
 func Metadata(err error) map[string]string { return info(err).GetMetadata() }
 
 // RetryAfter returns how long to wait before another try; ok is false when the status says nothing of that.
@@ -38,10 +38,11 @@ func FieldViolations(err error) []*errdetails.BadRequest_FieldViolation {
 
 // info returns the gateway's ErrorInfo, nil when something else made the status.
 func info(err error) *errdetails.ErrorInfo {
-	if found := detail[*errdetails.ErrorInfo](err); found.GetDomain() == "falrpc" || found.GetDomain() == "fal.ai" {
-		return found
+	found := detail[*errdetails.ErrorInfo](err)
+	if found.GetDomain() != "falrpc" && found.GetDomain() != "fal.ai" {
+		return nil
 	}
-	return nil
+	return found
 }
 
 func detail[T any](err error) (none T) {

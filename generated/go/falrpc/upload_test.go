@@ -75,7 +75,7 @@ func TestUpload(t *testing.T) {
 	}
 }
 
-// TestUploadOfAFailingReader proves that a file which can't be read to its end is never stored as if it was whole.
+// TestUploadOfAFailingReader proves that a file which can't be read to its end is never stored as if whole.
 func TestUploadOfAFailingReader(t *testing.T) {
 	for _, failure := range []error{errors.New("disk on fire"), io.ErrUnexpectedEOF} {
 		ended := make(chan error, 1)

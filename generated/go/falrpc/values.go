@@ -21,8 +21,8 @@ func Input(value any) (*falrpcv1.Input, error) {
 	return &falrpcv1.Input{Value: &falrpcv1.Input_Json{Json: strings.TrimSuffix(text.String(), "\n")}}, nil
 }
 
-// Decode stores a model's JSON output in what target points to, by the rules of encoding/json; but a number in an
-// any is a [json.Number], so that a seed of 64 bits survives. An output that is not JSON is an error.
+// Decode stores a model's JSON output in what target points to, by the rules of encoding/json; but a number in
+// an any is a [json.Number], so that a seed of 64 bits survives. An output that is not JSON is an error.
 func Decode(output *falrpcv1.Output, target any) error {
 	text, isJSON := output.GetValue().(*falrpcv1.Output_Json)
 	if !isJSON {
@@ -36,9 +36,9 @@ func Decode(output *falrpcv1.Output, target any) error {
 	return nil
 }
 
-// Upload stores what file yields and returns its URL, for use in inputs. The header needs only a file name. When
-// reading fails the call is cancelled, no file is made, and the error wraps the reader's. A done ctx ends the call,
-// but Upload does not return from within a Read.
+// Upload stores what file yields and returns its URL, for use in inputs. The header needs only a file name.
+// When reading fails the call is cancelled, no file is made, and the error wraps the reader's. A done ctx ends
+// the call, but Upload does not return from within a Read.
 func Upload(
 	ctx context.Context, client falrpcv1.FalServiceClient, header *falrpcv1.UploadHeader, file io.Reader,
 ) (*falrpcv1.UploadResponse, error) {

@@ -1,5 +1,5 @@
-// Command caller makes the calls that its standard input describes, one JSON object a line, through the Go helper
-// with its defaults, and writes what came of each to its standard output, one JSON object a line.
+// Command caller makes the calls that its standard input describes, one JSON object a line, through the Go
+// helper with its defaults, and writes what came of each to its standard output, one JSON object a line.
 //
 // So one set of cases can show that Go sees what other languages see.
 package main
@@ -95,7 +95,8 @@ func run(target string, in io.Reader, out io.Writer) error {
 
 // made makes the call. Its error is one of this program or its input; how the call ended is in the outcome.
 func made(client falrpcv1.FalServiceClient, todo call) (outcome, error) {
-	ctx, leave := context.WithTimeout(context.Background(), time.Duration(todo.TimeoutSeconds*float64(time.Second)))
+	timeout := time.Duration(todo.TimeoutSeconds * float64(time.Second))
+	ctx, leave := context.WithTimeout(context.Background(), timeout)
 	defer leave()
 	came := outcome{Messages: []json.RawMessage{}, Outputs: []*string{}}
 	method, ok := methods(client)[todo.Method]
