@@ -231,7 +231,8 @@ def test_a_status_of_somebody_else(stub: v1.FalServiceStub, service: Service) ->
     """Without our ErrorInfo nothing is promised: also when details are there, or can't be read."""
     broken = unavailable()
     broken.details.append(any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff"))
-    for status in (unavailable(), unavailable(error_details_pb2.RetryInfo()), broken):
+    other = error_details_pb2.ErrorInfo(reason="RATE_LIMITED", domain="mesh.example", metadata={"a": "b"})
+    for status in (unavailable(), unavailable(error_details_pb2.RetryInfo()), unavailable(other), broken):
         error = run_fails(stub, service, status)
         assert not falrpc.safe_to_repeat(error)
         assert (falrpc.reason(error), falrpc.metadata(error)) == ("", {})

@@ -23,12 +23,12 @@ def safe_to_repeat(error: grpc.RpcError) -> bool:
 
 def reason(error: grpc.RpcError) -> str:
     """The reason as docs/errors.md lists it, empty when the status is not falrpc's."""
-    return str(_detail(error, error_details_pb2.ErrorInfo).reason)
+    return str(_info(error).reason)
 
 
 def metadata(error: grpc.RpcError) -> Mapping[str, str]:
     """What falrpc tells besides: delivery, request_id, http_status and others."""
-    return dict(_detail(error, error_details_pb2.ErrorInfo).metadata)
+    return dict(_info(error).metadata)
 
 
 def retry_after(error: grpc.RpcError) -> timedelta | None:
@@ -40,6 +40,12 @@ def retry_after(error: grpc.RpcError) -> timedelta | None:
 def field_violations(error: grpc.RpcError) -> Sequence[Any]:
     """The refused fields, each a google.rpc.BadRequest.FieldViolation, with fal's own paths below `input`."""
     return list(_detail(error, error_details_pb2.BadRequest).field_violations)
+
+
+def _info(error: grpc.RpcError) -> Any:
+    """falrpc's own ErrorInfo: what it decided, or what fal said. Another service's promises nothing."""
+    info = _detail(error, error_details_pb2.ErrorInfo)
+    return info if info.domain in ("falrpc", "fal.ai") else error_details_pb2.ErrorInfo()
 
 
 def _detail(error: grpc.RpcError, kind: type[_Detail]) -> _Detail:
