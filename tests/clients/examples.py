@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import trustme
-from tests.clients.languages import Language
+from tests.clients.languages import ROOT, Language
 from tests.clients.strict_service import TOKEN, strict_service
 from tests.conftest import Fal, running_gateway
 
@@ -71,6 +71,18 @@ class ExampleTests:
         )
         assert ended.returncode == 0
 
+    async def test_the_short_form(
+        self, language: Language, emulator_url: str, fal: Fal, tmp_path: Path
+    ) -> None:
+        """What the README shows compiles, runs, and gives what it says."""
+        lines = readme_lines(language)
+        async with running_gateway(emulator_url=emulator_url) as gateway:
+            command = language.snippet(lines.replace("localhost:50051", gateway.address), tmp_path)
+            ended = await finished(command, language.example_folder)
+        assert re.fullmatch(r"http://\S+/image\.png\n", ended.stdout), ended
+        assert ended.returncode == 0
+        assert len(await fal.seen(operation="run")) == 1
+
     async def test_a_wrong_address(self, language: Language, unused_port: int) -> None:
         """Where nobody listens, one line says so."""
         line = refusal(await example(language, FALRPC_ADDRESS=f"127.0.0.1:{unused_port}"))
@@ -117,10 +129,25 @@ class ExampleTests:
 
 async def example(language: Language, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Runs the example to its end."""
+    return await finished(language.example, language.example_folder, **environment)
+
+
+def readme_lines(language: Language) -> str:
+    """The lines of the README in a language: one block."""
+    tag = {"node": "js"}.get(language.name, language.name)
+    [lines] = re.findall(rf"^```{tag}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert "localhost:50051" in lines
+    return str(lines)
+
+
+async def finished(
+    command: Sequence[str | Path], folder: Path, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Runs a command to its end."""
     return await asyncio.to_thread(
         subprocess.run,
-        list(language.example),
-        cwd=language.example_folder,
+        list(command),
+        cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

@@ -28,6 +28,9 @@ class Language:
     build: Callable[[], None]
     caller: Sequence[str | Path]
     example: Sequence[str | Path]
+    snippet: Callable[[str, Path], Sequence[str | Path]]
+    """Puts the lines of the README into a program that ends by printing the first image's URL. Takes the lines and
+    a folder to write to; returns the command, to be run in the example's folder."""
 
     @property
     def caller_folder(self) -> Path:
@@ -82,8 +85,43 @@ def _build_nothing() -> None:
     pass
 
 
-GO = Language("go", ("go", "gcc"), _build_go, [BUILT / "go-caller"], [BUILT / "go-example"])
+def _go_snippet(lines: str, folder: Path) -> Sequence[str | Path]:
+    program = folder / "main.go"
+    program.write_text(
+        'package main\n\nimport (\n"context"\n"fmt"\n"time"\n'
+        '"github.com/falrpc/falrpc/generated/go/falrpc"\n'
+        'falrpcv1 "github.com/falrpc/falrpc/generated/go/falrpc/v1"\n)\n\nfunc main() {\n'
+        "ctx, cancel := context.WithTimeout(context.Background(), time.Minute)\ndefer cancel()\n"
+        f"{lines}\nif err != nil {{ panic(err) }}\nfmt.Println(output.Images[0].URL)\n}}\n"
+    )
+    return ["go", "run", program]
+
+
+def _java_snippet(lines: str, folder: Path) -> Sequence[str | Path]:
+    program = folder / "Snippet.java"
+    program.write_text(
+        "import io.github.falrpc.*;\nimport io.github.falrpc.v1.*;\nimport io.grpc.*;\n"
+        "import io.github.falrpc.v1.FalServiceGrpc.FalServiceBlockingStub;\nimport java.math.BigInteger;\n"
+        "import java.util.*;\nimport java.util.concurrent.TimeUnit;\n"
+        "class Snippet {\npublic static void main(String[] arguments) {\n"
+        f"{lines}\nSystem.out.println(output.images().get(0).url());\nchannel.shutdownNow();\n}}\n}}\n"
+    )
+    return ["java", "-cp", "target/classes:target/lib/*", program]
+
+
+def _node_snippet(lines: str, folder: Path) -> Sequence[str | Path]:
+    program = f"{lines}\nconsole.log(output.images[0].url);\nfal.close();"
+    return ["node", "--input-type=module", "--eval", program]
+
+
+def _python_snippet(lines: str, folder: Path) -> Sequence[str | Path]:
+    return [sys.executable, "-c", f'{lines}\nprint(output["images"][0]["url"])']
+
+
+GO = Language("go", ("go", "gcc"), _build_go, [BUILT / "go-caller"], [BUILT / "go-example"], _go_snippet)
 _JAVA = ["java", "-cp", "target/classes:target/lib/*", "Main"]
-JAVA = Language("java", ("java", "mvn"), _build_java, _JAVA, _JAVA)
-NODE = Language("node", ("node", "npm"), _build_node, ["node", "main.mjs"], ["node", "main.mjs"])
-PYTHON = Language("python", (), _build_nothing, [sys.executable, "caller.py"], [sys.executable, "main.py"])
+JAVA = Language("java", ("java", "mvn"), _build_java, _JAVA, _JAVA, _java_snippet)
+_NODE = ["node", "main.mjs"]
+NODE = Language("node", ("node", "npm"), _build_node, _NODE, _NODE, _node_snippet)
+_PYTHON = [sys.executable, "caller.py"], [sys.executable, "main.py"]
+PYTHON = Language("python", (), _build_nothing, *_PYTHON, _python_snippet)
