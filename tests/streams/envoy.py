@@ -1,4 +1,4 @@
-"""Envoy in front of a gateway, in a process of its own: a proxy that cuts silent streams."""
+"""Envoy in front of a gateway, in a process of its own: with any configuration, or as one that cuts silent streams."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from typing import IO, Any
 import httpx
 import pytest
 
-__all__ = ["Envoy", "running_envoy"]
+__all__ = ["Envoy", "configured_envoy", "running_envoy"]
 
 START_SECONDS_MAX = 60
 LIFE_SECONDS_MAX = 300  # whatever becomes of the tests
@@ -25,7 +25,7 @@ START = "import os, signal, sys; signal.alarm(int(sys.argv[1])); os.execv(sys.ar
 
 
 class Envoy:
-    """A running Envoy. Made by running_envoy()."""
+    """A running Envoy. Made by running_envoy() and configured_envoy()."""
 
     def __init__(self, address: str, admin: httpx.AsyncClient) -> None:
         self.address = address
@@ -34,7 +34,11 @@ class Envoy:
 
     async def counter(self, name: str) -> int:
         """The value of one of the listener's counters: http.gateway.*."""
-        response = await self._admin.get("/stats", params={"filter": f"^http.gateway.{name}$"})
+        return await self.statistic(f"http.gateway.{name}")
+
+    async def statistic(self, name: str) -> int:
+        """The value of any counter or gauge."""
+        response = await self._admin.get("/stats", params={"filter": f"^{name}$"})
         return int(response.raise_for_status().text.rpartition(":")[2])
 
 
@@ -46,14 +50,24 @@ async def running_envoy(upstream: str, idle_seconds: float) -> AsyncIterator[Env
         upstream: The gateway's `host:port`.
         idle_seconds: How long a stream may be silent, for the listener and for the route.
     """
+    async with configured_envoy(json.dumps(_bootstrap(upstream, idle_seconds))) as envoy:
+        yield envoy
+
+
+@contextlib.asynccontextmanager
+async def configured_envoy(config: str) -> AsyncIterator[Envoy]:
+    """Runs Envoy as a text in YAML says; skips the test where there is no Envoy.
+
+    Args:
+        config: A bootstrap with one listener. It and the administration take free ports (`port_value: 0`).
+    """
     binary = _binary()
     with tempfile.TemporaryDirectory(prefix="envoy") as directory, tempfile.TemporaryFile() as log:
-        socket = Path(directory, "admin")
-        process = _started(binary, json.dumps(_bootstrap(upstream, idle_seconds, socket)), log)
-        transport = httpx.AsyncHTTPTransport(uds=str(socket))
+        told = Path(directory, "admin")
+        process = _started(binary, config, told, log)
         try:
-            async with httpx.AsyncClient(transport=transport, base_url="http://admin") as admin:
-                yield Envoy(await _address(process, admin), admin)
+            async with httpx.AsyncClient(trust_env=False, verify=False) as admin:
+                yield Envoy(await _address(process, admin, told), admin)
         except BaseException:
             log.seek(0)
             print(log.read().decode(errors="replace"))  # pytest shows it
@@ -71,28 +85,35 @@ def _binary() -> str:
     return str(path)
 
 
-def _started(binary: str, config: str, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+def _started(binary: str, config: str, told: Path, log: IO[bytes]) -> "subprocess.Popen[bytes]":
     options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "info", "--config-yaml", config]
+    options += ["--admin-address-path", str(told)]
     command = [sys.executable, "-c", START, str(LIFE_SECONDS_MAX), binary, *options]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-async def _address(process: "subprocess.Popen[bytes]", admin: httpx.AsyncClient) -> str:
-    """Waits until it listens. Returns where: it has taken a free port."""
+async def _address(process: "subprocess.Popen[bytes]", admin: httpx.AsyncClient, told: Path) -> str:
+    """Waits until it listens. Returns where: it has taken free ports, and wrote the administration's to `told`."""
     until = time.monotonic() + START_SECONDS_MAX
     while True:
         assert process.poll() is None, f"Envoy ended: {process.returncode}"
         assert time.monotonic() < until, "Envoy does not listen"
-        with contextlib.suppress(httpx.TransportError):
-            if (await admin.get("/ready")).status_code == 200:
-                break
+        if address := _text(told):
+            admin.base_url = httpx.URL(f"http://{address}")
+            with contextlib.suppress(httpx.TransportError):
+                if (await admin.get("/ready")).status_code == 200:
+                    break
         await asyncio.sleep(0.02)
     report = (await admin.get("/listeners", params={"format": "json"})).raise_for_status().json()
-    address = report["listener_statuses"][0]["local_address"]["socket_address"]
-    return f"{address['address']}:{address['port_value']}"
+    listening = report["listener_statuses"][0]["local_address"]["socket_address"]
+    return f"{listening['address']}:{listening['port_value']}"
 
 
-def _bootstrap(upstream: str, idle_seconds: float, admin: Path) -> dict[str, Any]:
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _bootstrap(upstream: str, idle_seconds: float) -> dict[str, Any]:
     """Its configuration. A route's `timeout` bounds whole answers, 15 s by default: no stream outlives it."""
     host, _, port = upstream.rpartition(":")
     idle = f"{idle_seconds:g}s"
@@ -117,7 +138,7 @@ def _bootstrap(upstream: str, idle_seconds: float, admin: Path) -> dict[str, Any
     }
     endpoint = {"endpoint": {"address": _socket(host, int(port))}}
     return {
-        "admin": {"address": {"pipe": {"path": str(admin)}}},
+        "admin": {"address": _socket("127.0.0.1", 0)},
         "static_resources": {
             "listeners": [
                 {

@@ -1,0 +1,292 @@
+"""The Envoy of deploy/envoy, as it is committed, between callers of four kinds and a gateway."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from google.rpc import status_pb2
+from tests.clients.deployed import GATEWAY_STATISTICS, ORIGIN, SERVICE, deployed_envoy, web_call
+from tests.conftest import Fal, Running, running_gateway
+from tests.failures import failure_of, messages_and_failure
+from tests.processes.channels import own_channel
+from tests.streams.envoy import Envoy
+
+from falrpc import v1
+
+ODD = '{"seed": 15860307465884635512, "half": 1e3, "text": "<é\\u00e9 \\"&>", "none": [ ]}'
+BLOB_BYTES = 20_000_000
+LONG = 60  # seconds, beyond every limit here
+READS_TRIES = 3  # envoy.yaml: num_retries: 2
+REPEATED = ("Status", "Result", "Cancel")
+PAID = ("Run", "Submit", "Stream", "StreamWorkflow")
+
+
+class Proxied:
+    """What a test has: the gateway behind Envoy, a client for gRPC and one for HTTP."""
+
+    def __init__(self, gateway: Running, envoy: Envoy, http: httpx.AsyncClient, channel: Any) -> None:
+        self.gateway = gateway
+        self.envoy = envoy
+        self.http = http
+        self.stub = v1.FalServiceStub(channel)
+
+    async def json(self, method: str, request: Any, **headers: str) -> httpx.Response:
+        """Calls a method with JSON: an object, or text as it is."""
+        content = request if isinstance(request, str) else json.dumps(request)
+        given = {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        return await self.http.post(f"{SERVICE}/{method}", content=content, headers=given)
+
+
+@pytest.fixture
+async def proxied(emulator_url: str, fal: Fal) -> AsyncIterator[Proxied]:
+    """A gateway that sends nothing to fal again, behind Envoy."""
+    async with (
+        running_gateway(emulator_url=emulator_url, resends_max=0) as gateway,
+        deployed_envoy(gateway.address) as (envoy, http),
+        own_channel(envoy.address) as channel,
+    ):
+        yield Proxied(gateway, envoy, http, channel)
+
+
+def asked(endpoint_id: str, text: str = "{}") -> dict[str, Any]:
+    """A request in JSON."""
+    return {"endpointId": endpoint_id, "input": {"json": text}}
+
+
+def run(endpoint_id: str, text: str = "{}") -> v1.RunRequest:
+    return v1.RunRequest(endpoint_id=endpoint_id, input=v1.Input(json=text))
+
+
+def lines(answer: httpx.Response) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+async def test_json_run(proxied: Proxied) -> None:
+    """POST with JSON calls Run, and input and output are the same bytes as without Envoy."""
+    answer = await proxied.json("Run", asked("emulator/echo", ODD))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json()["output"] == {"json": ODD}
+    assert answer.json()["call"]["requestId"]
+    assert (await proxied.json("Run", {"endpoint_id": "emulator/echo"})).json()["output"] == {"json": "{}"}
+
+
+async def test_json_error(proxied: Proxied) -> None:
+    """An error is a google.rpc.Status in JSON with every violation, and HTTP's status for its code."""
+    answer = await proxied.json("Run", asked("fal-ai/fast-sdxl", '{"num_images": 99}'))
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/json")
+    status = answer.json()
+    assert (status["code"], status["message"]) == (3, "input.prompt: Field required (+1 more)")
+    details = {detail["@type"].rpartition("/")[2]: detail for detail in status["details"]}
+    assert details["google.rpc.ErrorInfo"]["metadata"]["delivery"] == "FAILED"
+    violations = details["google.rpc.BadRequest"]["fieldViolations"]
+    assert [one["field"] for one in violations] == ["input.prompt", "input.num_images"]
+    assert violations[0] == {"field": "input.prompt", "description": "Field required", "reason": "MISSING"}
+
+
+async def test_json_that_is_wrong(proxied: Proxied, fal: Fal) -> None:
+    """What Envoy can't translate is refused in plain text; a field that there is not is ignored."""
+    broken = await proxied.json("Run", '{"endpointId"')
+    assert (broken.status_code, broken.headers["content-type"]) == (400, "text/plain")
+    assert (await proxied.json("Nothing", {})).status_code == 404
+    assert (await proxied.http.get(f"{SERVICE}/Run")).status_code == 404
+    assert fal.received() == []
+    extra = await proxied.json("Run", {**asked("emulator/echo", "{}"), "nothing": 1})
+    assert extra.status_code == 200
+
+
+async def test_json_stream(proxied: Proxied) -> None:
+    """A server stream is a line of JSON for each message, and the status is in the trailers."""
+    answer = await proxied.json("StreamWorkflow", asked("workflows/fal-ai/sdxl-sticker", '{"prompt":"x"}'))
+    messages = [one for one in lines(answer) if "heartbeat" not in one]
+    kinds = [next(iter(one)) for one in messages]
+    assert kinds == ["started", *["submit", "completion"] * 3, "output"]
+    assert messages[1]["submit"]["nodeId"] == "node_1"
+    assert json.loads(messages[-1]["output"]["output"]["json"])["image"]["url"]
+
+
+async def test_json_stream_that_breaks_off(proxied: Proxied) -> None:
+    """A stream that breaks off is HTTP 200 without a word in its body; its trailers tell."""
+    given = asked("emulator/events", '{"events": [1, 2], "end": "cut"}')
+    answer = await proxied.json("Stream", given)
+    assert answer.status_code == 200
+    assert [next(iter(one)) for one in lines(answer)] == ["started", "event", "event"]
+    reader, writer = await asyncio.open_connection(*proxied.envoy.address.split(":"))
+    body = json.dumps(given).encode()  # by hand: httpx drops trailers
+    head = f"POST {SERVICE}/Stream HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+    raw = (await reader.read()).decode()
+    writer.close()
+    _, trailers = raw.split("\r\n0\r\n")
+    assert "grpc-status: 2\r\n" in trailers
+    assert "grpc-status-details-bin: " in trailers
+
+
+async def test_json_stream_that_fails_at_once(proxied: Proxied) -> None:
+    """A stream that fails before its first message is HTTP 200 with the Status as its only line."""
+    answer = await proxied.json("Stream", asked("fal-ai/fast-sdxl", '{"prompt":"x"}'))
+    [status] = lines(answer)
+    assert (answer.status_code, status["code"]) == (200, 9)
+    assert status["details"][0]["reason"] == "STREAMING_NOT_SUPPORTED"
+
+
+async def test_json_numbers(proxied: Proxied) -> None:
+    """Fields of 64 bits are strings in JSON; Upload takes a small file as an array of messages."""
+    messages = [{"header": {"fileName": "x.txt"}}, {"chunk": base64.b64encode(b"hello").decode()}]
+    answer = await proxied.json("Upload", messages)
+    assert answer.status_code == 200
+    assert (answer.json()["size"], answer.json()["parts"]) == ("5", 1)
+
+
+async def test_json_deadline(proxied: Proxied) -> None:
+    """A deadline comes in the header grpc-timeout; when it passes, the answer is 504."""
+    answer = await proxied.json("Run", asked("emulator/sleep", '{"seconds": 30}'), grpc_timeout="1S")
+    assert (answer.status_code, answer.json()["code"]) == (504, 4)
+
+
+async def test_large_answers(proxied: Proxied) -> None:
+    """An answer of 20 MB passes in JSON, in gRPC-Web and in gRPC."""
+    given = f'{{"bytes": {BLOB_BYTES}}}'
+    answer = await proxied.json("Run", asked("emulator/blob", given))
+    assert len(answer.json()["output"]["json"]) == BLOB_BYTES
+    [message], trailers, _ = await web_call(proxied.http, "Run", run("emulator/blob", given))
+    assert (len(v1.RunResponse.FromString(message).output.json), trailers["grpc-status"]) == (BLOB_BYTES, "0")
+    response = await proxied.stub.Run(run("emulator/blob", given), timeout=LONG)
+    assert len(response.output.json) == BLOB_BYTES
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+async def test_grpc_web(proxied: Proxied, as_text: bool) -> None:
+    """gRPC-Web, binary and text: a unary call, a stream, and an error with its details."""
+    [message], trailers, _ = await web_call(proxied.http, "Run", run("emulator/echo", ODD), as_text=as_text)
+    response = v1.RunResponse.FromString(message)
+    assert (response.output.json, trailers["grpc-status"]) == (ODD, "0")
+    assert trailers["x-fal-request-id"] == response.call.request_id
+
+    asked_for = v1.StreamRequest(endpoint_id="emulator/events", input=v1.Input(json='{"events": [1, 2]}'))
+    messages, trailers, _ = await web_call(proxied.http, "Stream", asked_for, as_text=as_text)
+    kinds = [v1.StreamResponse.FromString(one).WhichOneof("kind") for one in messages]
+    assert (kinds, trailers["grpc-status"]) == (["started", "event", "event"], "0")
+
+    wrong = run("fal-ai/fast-sdxl", '{"num_images": 99}')
+    messages, trailers, _ = await web_call(proxied.http, "Run", wrong, as_text=as_text)
+    assert (messages, trailers["grpc-status"]) == ([], "3")
+    details = trailers["grpc-status-details-bin"]
+    status = status_pb2.Status.FromString(base64.b64decode(details + "=" * (-len(details) % 4)))
+    assert [one.TypeName() for one in status.details][:2] == ["google.rpc.ErrorInfo", "google.rpc.BadRequest"]
+
+
+async def test_pages_of_one_site(proxied: Proxied) -> None:
+    """Pages of an origin that is listed may call, and read the status; those of others may not."""
+    for origin, allowed in ((ORIGIN, ORIGIN), ("https://other.example.com", None)):
+        preflight = {"origin": origin, "access-control-request-method": "POST"}
+        asked_for = {**preflight, "access-control-request-headers": "content-type,x-grpc-web"}
+        answer = await proxied.http.options(f"{SERVICE}/Run", headers=asked_for)
+        assert answer.headers.get("access-control-allow-origin") == allowed
+        _, _, head = await web_call(proxied.http, "Run", run("emulator/echo"), origin=origin)
+        assert head.get("access-control-allow-origin") == allowed
+        if allowed:
+            assert "x-grpc-web" in answer.headers["access-control-allow-headers"]
+            assert "grpc-status-details-bin" in head["access-control-expose-headers"]
+
+
+async def test_pages_of_no_site(gateway: Running) -> None:
+    """The file as it is lists no origin."""
+    async with deployed_envoy(gateway.address, origin="") as (_, http):
+        preflight = {"origin": ORIGIN, "access-control-request-method": "POST"}
+        answer = await http.options(f"{SERVICE}/Run", headers=preflight)
+        assert "access-control-allow-origin" not in answer.headers
+        _, _, head = await web_call(http, "Run", run("emulator/echo"), origin=ORIGIN)
+        assert "access-control-allow-origin" not in head
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
+)
+async def test_what_pages_send_without_asking(proxied: Proxied, fal: Fal, kind: str) -> None:
+    """A request that a page of any site may send without a preflight is refused, and reaches nobody."""
+    answer = await proxied.json("Run", asked("emulator/echo"), content_type=kind)
+    assert answer.status_code == 415
+    assert fal.received() == []
+    assert proxied.gateway.logged("call.finished") == []
+
+
+async def test_grpc(proxied: Proxied) -> None:
+    """Plain gRPC passes as it is: answers, trailers, details of errors, streams."""
+    call = proxied.stub.Run(run("emulator/echo", ODD), timeout=LONG)
+    response = await call
+    assert response.output.json == ODD
+    assert dict(await call.trailing_metadata())["x-fal-request-id"] == response.call.request_id
+    failure = await failure_of(proxied.stub.Run(run("fal-ai/fast-sdxl", '{"num_images": 99}'), timeout=LONG))
+    assert (failure.code, failure.fields) == ("INVALID_ARGUMENT", ["input.prompt", "input.num_images"])
+    cut = v1.StreamRequest(
+        endpoint_id="emulator/events", input=v1.Input(json='{"events": [1], "end": "cut"}')
+    )
+    messages, failure = await messages_and_failure(proxied.stub.Stream(cut, timeout=LONG))
+    assert [one.WhichOneof("kind") for one in messages] == ["started", "event"]
+    assert (failure.code, failure.info.reason) == ("UNKNOWN", "STREAM_TRUNCATED")
+
+
+@pytest.mark.parametrize("method", PAID)
+async def test_paid_calls_are_sent_once(proxied: Proxied, fal: Fal, method: str) -> None:
+    """A paid call that fails at fal reaches the gateway once, and fal once."""
+    fal.will("answer", status=503, times=None)
+    await paid(proxied, method)
+    assert len(fal.received()) == 1
+    assert len(await proxied.gateway.finished()) == 1
+    assert await proxied.envoy.statistic(f"{GATEWAY_STATISTICS}.upstream_rq_retry") == 0
+
+
+@pytest.mark.parametrize("method", PAID)
+async def test_paid_calls_that_nothing_was_sent_of(unused_port: int, method: str) -> None:
+    """A paid call that ends UNAVAILABLE before anything was sent is not repeated either."""
+    nowhere = f"http://127.0.0.1:{unused_port}"
+    async with (
+        running_gateway(
+            emulator_url=nowhere, resends_max=0, breaker_failures=1, breaker_seconds=60
+        ) as gateway,
+        deployed_envoy(gateway.address) as (envoy, http),
+        own_channel(envoy.address) as channel,
+    ):
+        for nth in (1, 2):
+            failure = await paid(Proxied(gateway, envoy, http, channel), method)
+            assert failure.code == "UNAVAILABLE"
+            assert len(await gateway.finished(nth)) == nth
+        assert failure.info.reason == "UPSTREAM_SUSPENDED"
+
+
+@pytest.mark.parametrize("method", REPEATED)
+async def test_reads_are_repeated(proxied: Proxied, fal: Fal, method: str) -> None:
+    """A read that ends UNAVAILABLE is sent again, as often as the file says, with the last failure as its end."""
+    fal.will("answer", status=503, times=None)
+    failure = await read(proxied, method)
+    assert failure.code == "UNAVAILABLE"
+    assert len(await proxied.gateway.finished(READS_TRIES)) == READS_TRIES
+    assert len(fal.received()) == READS_TRIES
+
+
+async def test_a_status_is_saved_by_repeating(proxied: Proxied, fal: Fal) -> None:
+    """A Status that fails in passing succeeds for its caller."""
+    submitted = await proxied.stub.Submit(v1.SubmitRequest(endpoint_id="emulator/echo"), timeout=LONG)
+    fal.will("answer", operation="status", status=503)
+    status = await proxied.stub.Status(v1.StatusRequest(handle=submitted.handle), timeout=LONG)
+    assert status.status.state != v1.RequestState.REQUEST_STATE_UNSPECIFIED
+    assert await proxied.envoy.statistic(f"{GATEWAY_STATISTICS}.upstream_rq_retry_success") == 1
+
+
+async def paid(proxied: Proxied, method: str) -> Any:
+    """Makes a paid call that fails. Returns how."""
+    endpoint_id = "workflows/emulator/replay" if method == "StreamWorkflow" else "emulator/echo"
+    request = getattr(v1, f"{method}Request")(endpoint_id=endpoint_id)
+    call = getattr(proxied.stub, method)(request, timeout=LONG)
+    return (await messages_and_failure(call))[1] if method.startswith("Stream") else await failure_of(call)
+
+
+async def read(proxied: Proxied, method: str) -> Any:
+    """Makes a read that fails. Returns how."""
+    handle = v1.RequestHandle(endpoint_id="emulator/echo", request_id="7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11")
+    request = getattr(v1, f"{method}Request")(handle=handle)
+    return await failure_of(getattr(proxied.stub, method)(request, timeout=LONG))
