@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import os
 import re
 import struct
@@ -12,15 +13,18 @@ from typing import Any
 
 import httpx
 from google.protobuf.message import Message
+from tests.conftest import Running, running_gateway
+from tests.processes.channels import own_channel
 from tests.streams.envoy import Envoy, configured_envoy
 
-__all__ = ["GATEWAY_STATISTICS", "ORIGIN", "SERVICE", "deployed_envoy", "framed", "unframed", "web_call"]
+from falrpc import v1
+
+__all__ = ["ORIGIN", "SERVICE", "Proxied", "deployed_envoy", "gateway_behind_envoy", "web_call"]
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy/envoy"
 ORIGIN = "https://app.example.com"
 SERVICE = "/falrpc.v1.FalService"
-GATEWAY_STATISTICS = "cluster.falrpc"
 TRAILERS = 0x80
 WAIT_SECONDS_MAX = 60
 
@@ -42,6 +46,33 @@ async def deployed_envoy(
         ) as http,
     ):
         yield envoy, http
+
+
+class Proxied:
+    """What a test has: the gateway behind Envoy, a client for gRPC and one for HTTP."""
+
+    def __init__(self, gateway: Running, envoy: Envoy, http: httpx.AsyncClient, channel: Any) -> None:
+        self.gateway = gateway
+        self.envoy = envoy
+        self.http = http
+        self.stub = v1.FalServiceStub(channel)
+
+    async def json(self, method: str, request: Any, **headers: str) -> httpx.Response:
+        """Calls a method with JSON: an object, or text as it is."""
+        content = request if isinstance(request, str) else json.dumps(request)
+        given = {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        return await self.http.post(f"{SERVICE}/{method}", content=content, headers=given)
+
+
+@contextlib.asynccontextmanager
+async def gateway_behind_envoy(**settings: Any) -> AsyncIterator[Proxied]:
+    """Runs a gateway with these settings behind that Envoy."""
+    async with (
+        running_gateway(**settings) as gateway,
+        deployed_envoy(gateway.address) as (envoy, http),
+        own_channel(envoy.address) as channel,
+    ):
+        yield Proxied(gateway, envoy, http, channel)
 
 
 def _filled(upstream: str, origin: str) -> str:

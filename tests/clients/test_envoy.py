@@ -9,47 +9,23 @@ from typing import Any
 import httpx
 import pytest
 from google.rpc import status_pb2
-from tests.clients.deployed import GATEWAY_STATISTICS, ORIGIN, SERVICE, deployed_envoy, web_call
-from tests.conftest import Fal, Running, running_gateway
+from tests.clients.deployed import ORIGIN, SERVICE, Proxied, deployed_envoy, gateway_behind_envoy, web_call
+from tests.conftest import Fal, Running
 from tests.failures import failure_of, messages_and_failure
-from tests.processes.channels import own_channel
-from tests.streams.envoy import Envoy
 
 from falrpc import v1
 
 ODD = '{"seed": 15860307465884635512, "half": 1e3, "text": "<é\\u00e9 \\"&>", "none": [ ]}'
 BLOB_BYTES = 20_000_000
+JSON_BYTES = 60_000_000  # where envoy.yaml has limits of its own
+JSON_REQUEST_BYTES_MAX = 32 * 1024 * 1024
 LONG = 60  # seconds, beyond every limit here
-READS_TRIES = 3  # envoy.yaml: num_retries: 2
-REPEATED = ("Status", "Result", "Cancel")
-PAID = ("Run", "Submit", "Stream", "StreamWorkflow")
-
-
-class Proxied:
-    """What a test has: the gateway behind Envoy, a client for gRPC and one for HTTP."""
-
-    def __init__(self, gateway: Running, envoy: Envoy, http: httpx.AsyncClient, channel: Any) -> None:
-        self.gateway = gateway
-        self.envoy = envoy
-        self.http = http
-        self.stub = v1.FalServiceStub(channel)
-
-    async def json(self, method: str, request: Any, **headers: str) -> httpx.Response:
-        """Calls a method with JSON: an object, or text as it is."""
-        content = request if isinstance(request, str) else json.dumps(request)
-        given = {"content-type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
-        return await self.http.post(f"{SERVICE}/{method}", content=content, headers=given)
 
 
 @pytest.fixture
 async def proxied(emulator_url: str, fal: Fal) -> AsyncIterator[Proxied]:
-    """A gateway that sends nothing to fal again, behind Envoy."""
-    async with (
-        running_gateway(emulator_url=emulator_url, resends_max=0) as gateway,
-        deployed_envoy(gateway.address) as (envoy, http),
-        own_channel(envoy.address) as channel,
-    ):
-        yield Proxied(gateway, envoy, http, channel)
+    async with gateway_behind_envoy(emulator_url=emulator_url) as one:
+        yield one
 
 
 def asked(endpoint_id: str, text: str = "{}") -> dict[str, Any]:
@@ -148,14 +124,37 @@ async def test_json_deadline(proxied: Proxied) -> None:
 
 
 async def test_large_answers(proxied: Proxied) -> None:
-    """An answer of 20 MB passes in JSON, in gRPC-Web and in gRPC."""
+    """An answer of 60 MB passes in JSON, one of 20 MB in gRPC-Web and in gRPC."""
+    answer = await proxied.json("Run", asked("emulator/blob", f'{{"bytes": {JSON_BYTES}}}'))
+    assert len(answer.json()["output"]["json"]) == JSON_BYTES
     given = f'{{"bytes": {BLOB_BYTES}}}'
-    answer = await proxied.json("Run", asked("emulator/blob", given))
-    assert len(answer.json()["output"]["json"]) == BLOB_BYTES
     [message], trailers, _ = await web_call(proxied.http, "Run", run("emulator/blob", given))
     assert (len(v1.RunResponse.FromString(message).output.json), trailers["grpc-status"]) == (BLOB_BYTES, "0")
     response = await proxied.stub.Run(run("emulator/blob", given), timeout=LONG)
     assert len(response.output.json) == BLOB_BYTES
+
+
+async def test_large_requests(proxied: Proxied, fal: Fal) -> None:
+    """JSON of more than falrpc takes is refused by falrpc; of more than Envoy shall hold, by Envoy."""
+    taken = await proxied.json("Run", asked("emulator/echo", f'{{"x": "{"x" * 10_000_000}"}}'))
+    assert len(taken.json()["output"]["json"]) > 10_000_000
+    refused = await proxied.json("Run", asked("emulator/echo", f'{{"x": "{"x" * 20_000_000}"}}'))
+    assert (refused.status_code, refused.json()["code"]) == (429, 8)
+    held = await proxied.json("Run", asked("emulator/echo", "x" * JSON_REQUEST_BYTES_MAX))
+    assert held.status_code == 413
+    assert len(fal.received()) == 1
+
+
+async def test_uploads_pass_as_they_come(proxied: Proxied) -> None:
+    """Envoy does not collect a gRPC upload: falrpc refuses its header before any more is sent."""
+    may_go_on = asyncio.Event()
+
+    async def messages() -> AsyncIterator[v1.UploadRequest]:
+        yield v1.UploadRequest(header=v1.UploadHeader(file_name=""))
+        await may_go_on.wait()
+
+    failure = await failure_of(proxied.stub.Upload(messages(), timeout=LONG))
+    assert (failure.code, failure.info.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
 
 
 @pytest.mark.parametrize("as_text", [False, True])
@@ -228,65 +227,3 @@ async def test_grpc(proxied: Proxied) -> None:
     messages, failure = await messages_and_failure(proxied.stub.Stream(cut, timeout=LONG))
     assert [one.WhichOneof("kind") for one in messages] == ["started", "event"]
     assert (failure.code, failure.info.reason) == ("UNKNOWN", "STREAM_TRUNCATED")
-
-
-@pytest.mark.parametrize("method", PAID)
-async def test_paid_calls_are_sent_once(proxied: Proxied, fal: Fal, method: str) -> None:
-    """A paid call that fails at fal reaches the gateway once, and fal once."""
-    fal.will("answer", status=503, times=None)
-    await paid(proxied, method)
-    assert len(fal.received()) == 1
-    assert len(await proxied.gateway.finished()) == 1
-    assert await proxied.envoy.statistic(f"{GATEWAY_STATISTICS}.upstream_rq_retry") == 0
-
-
-@pytest.mark.parametrize("method", PAID)
-async def test_paid_calls_that_nothing_was_sent_of(unused_port: int, method: str) -> None:
-    """A paid call that ends UNAVAILABLE before anything was sent is not repeated either."""
-    nowhere = f"http://127.0.0.1:{unused_port}"
-    async with (
-        running_gateway(
-            emulator_url=nowhere, resends_max=0, breaker_failures=1, breaker_seconds=60
-        ) as gateway,
-        deployed_envoy(gateway.address) as (envoy, http),
-        own_channel(envoy.address) as channel,
-    ):
-        for nth in (1, 2):
-            failure = await paid(Proxied(gateway, envoy, http, channel), method)
-            assert failure.code == "UNAVAILABLE"
-            assert len(await gateway.finished(nth)) == nth
-        assert failure.info.reason == "UPSTREAM_SUSPENDED"
-
-
-@pytest.mark.parametrize("method", REPEATED)
-async def test_reads_are_repeated(proxied: Proxied, fal: Fal, method: str) -> None:
-    """A read that ends UNAVAILABLE is sent again, as often as the file says, with the last failure as its end."""
-    fal.will("answer", status=503, times=None)
-    failure = await read(proxied, method)
-    assert failure.code == "UNAVAILABLE"
-    assert len(await proxied.gateway.finished(READS_TRIES)) == READS_TRIES
-    assert len(fal.received()) == READS_TRIES
-
-
-async def test_a_status_is_saved_by_repeating(proxied: Proxied, fal: Fal) -> None:
-    """A Status that fails in passing succeeds for its caller."""
-    submitted = await proxied.stub.Submit(v1.SubmitRequest(endpoint_id="emulator/echo"), timeout=LONG)
-    fal.will("answer", operation="status", status=503)
-    status = await proxied.stub.Status(v1.StatusRequest(handle=submitted.handle), timeout=LONG)
-    assert status.status.state != v1.RequestState.REQUEST_STATE_UNSPECIFIED
-    assert await proxied.envoy.statistic(f"{GATEWAY_STATISTICS}.upstream_rq_retry_success") == 1
-
-
-async def paid(proxied: Proxied, method: str) -> Any:
-    """Makes a paid call that fails. Returns how."""
-    endpoint_id = "workflows/emulator/replay" if method == "StreamWorkflow" else "emulator/echo"
-    request = getattr(v1, f"{method}Request")(endpoint_id=endpoint_id)
-    call = getattr(proxied.stub, method)(request, timeout=LONG)
-    return (await messages_and_failure(call))[1] if method.startswith("Stream") else await failure_of(call)
-
-
-async def read(proxied: Proxied, method: str) -> Any:
-    """Makes a read that fails. Returns how."""
-    handle = v1.RequestHandle(endpoint_id="emulator/echo", request_id="7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11")
-    request = getattr(v1, f"{method}Request")(handle=handle)
-    return await failure_of(getattr(proxied.stub, method)(request, timeout=LONG))
