@@ -1,5 +1,6 @@
-"""What the Envoy of deploy/envoy sends again: reads, and nothing that is paid."""
+"""What the Envoy of deploy/envoy sends again, and to whom: reads, nothing that is paid, to instances that serve."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.failures import failure_of, messages_and_failure
 from falrpc import v1
 
 LONG = 60  # seconds, beyond every limit here
+DRAIN_SECONDS = 8  # 5 by default; Envoy needs 3
 READS_TRIES = 3  # envoy.yaml: num_retries: 2
 REPEATED = ("Status", "Result", "Cancel")
 PAID = ("Run", "Submit", "Stream", "StreamWorkflow")
@@ -77,3 +79,49 @@ async def read(proxied: Proxied, method: str) -> Any:
     handle = v1.RequestHandle(endpoint_id="emulator/echo", request_id="7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11")
     request = getattr(v1, f"{method}Request")(handle=handle)
     return await failure_of(getattr(proxied.stub, method)(request, timeout=LONG))
+
+
+async def test_json_is_sent_once(proxied: Proxied, fal: Fal) -> None:
+    """In JSON not even a read is repeated."""
+    fal.will("answer", status=503, times=None)
+    handle = {"endpointId": "emulator/echo", "requestId": "7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11"}
+    answer = await proxied.json("Status", {"handle": handle})
+    assert (answer.status_code, answer.json()["code"]) == (503, 14)
+    assert len(fal.received()) == 1
+
+
+@pytest.mark.parametrize("forwarded", [(), (("x-forwarded-for", "10.0.0.1"),)])
+async def test_no_caller_asks_for_more(unused_port: int, forwarded: tuple[tuple[str, str], ...]) -> None:
+    """Envoy's own headers, by which a caller within may ask it to repeat a call, do nothing."""
+    settings = {"resends_max": 0, "breaker_failures": 1, "breaker_seconds": 60}
+    wishes = (("x-envoy-retry-on", "5xx,reset"), ("x-envoy-retry-grpc-on", "unavailable,cancelled"))
+    async with gateway_behind_envoy(emulator_url=f"http://127.0.0.1:{unused_port}", **settings) as proxied:
+        for nth in (1, 2):
+            request = v1.RunRequest(endpoint_id="emulator/echo")
+            given = (*forwarded, *wishes, ("x-envoy-max-retries", "3"))
+            await failure_of(proxied.stub.Run(request, timeout=LONG, metadata=given))
+            assert len(await proxied.gateway.finished(nth)) == nth
+        assert await proxied.envoy.statistic("cluster.falrpc.upstream_rq_retry") == 0
+
+
+async def test_an_instance_that_stops(emulator_url: str, fal: Fal) -> None:
+    """An instance that drains gets no new calls before it refuses them; those in flight go on to their end."""
+    async with gateway_behind_envoy(emulator_url=emulator_url, drain_delay_seconds=DRAIN_SECONDS) as proxied:
+        call = proxied.stub.Run(
+            v1.RunRequest(
+                endpoint_id="emulator/sleep", input=v1.Input(json=f'{{"seconds": {DRAIN_SECONDS}}}')
+            ),
+            timeout=LONG,
+        )
+        async with asyncio.timeout(LONG):
+            while not await fal.seen(operation="run"):
+                await asyncio.sleep(0.01)
+        draining = asyncio.create_task(proxied.gateway.gateway.drain())
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while await proxied.envoy.statistic("cluster.falrpc.membership_healthy"):
+                await asyncio.sleep(0.05)
+        failure = await failure_of(proxied.stub.Run(v1.RunRequest(endpoint_id="emulator/echo"), timeout=LONG))
+        assert (failure.code, failure.details) == ("UNAVAILABLE", [])
+        assert len(await fal.seen(operation="run")) == 1
+        assert (await call).output.json == f'{{"slept":{DRAIN_SECONDS}}}'
+        await draining
