@@ -31,16 +31,20 @@ WAIT_SECONDS_MAX = 60
 
 @contextlib.asynccontextmanager
 async def deployed_envoy(
-    upstream: str, origin: str = ORIGIN
+    upstream: str, origin: str = ORIGIN, idle_seconds: int = 60
 ) -> AsyncIterator[tuple[Envoy, httpx.AsyncClient]]:
     """Runs Envoy with the file in deploy/envoy, addresses put in by the command that its README gives.
 
     Args:
         upstream: The gateway's `host:port`.
         origin: Whose pages may call; empty: the file's own list.
+        idle_seconds: How long a stream may be silent; the file's own time is a minute.
     """
+    filled = _filled(upstream, origin)
+    config = filled.replace("stream_idle_timeout: 60s", f"stream_idle_timeout: {idle_seconds}s")
+    assert (config == filled) == (idle_seconds == 60)
     async with (
-        configured_envoy(_filled(upstream, origin)) as envoy,
+        configured_envoy(config) as envoy,
         httpx.AsyncClient(
             base_url=f"http://{envoy.address}", trust_env=False, verify=False, timeout=WAIT_SECONDS_MAX
         ) as http,

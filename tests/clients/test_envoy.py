@@ -8,10 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.rpc import status_pb2
 from tests.clients.deployed import ORIGIN, SERVICE, Proxied, deployed_envoy, gateway_behind_envoy, web_call
-from tests.conftest import Fal, Running
+from tests.conftest import Fal, Running, running_gateway
 from tests.failures import failure_of, messages_and_failure
+from tests.processes.channels import own_channel
+from tests.service.test_queue_calls import collected
+from tests.service.test_queue_calls import request as submit
 
 from falrpc import v1
 
@@ -19,6 +23,8 @@ ODD = '{"seed": 15860307465884635512, "half": 1e3, "text": "<é\\u00e9 \\"&>", "
 BLOB_BYTES = 20_000_000
 JSON_BYTES = 60_000_000  # where envoy.yaml has limits of its own
 JSON_REQUEST_BYTES_MAX = 32 * 1024 * 1024
+IDLE_SECONDS = 2  # for the file's 60
+SILENCE_SECONDS = 5
 LONG = 60  # seconds, beyond every limit here
 
 
@@ -75,7 +81,7 @@ async def test_json_that_is_wrong(proxied: Proxied, fal: Fal) -> None:
 
 
 async def test_json_stream(proxied: Proxied) -> None:
-    """A server stream is a line of JSON for each message, and the status is in the trailers."""
+    """A server stream is a line of JSON for each message."""
     answer = await proxied.json("StreamWorkflow", asked("workflows/fal-ai/sdxl-sticker", '{"prompt":"x"}'))
     messages = [one for one in lines(answer) if "heartbeat" not in one]
     kinds = [next(iter(one)) for one in messages]
@@ -121,6 +127,35 @@ async def test_json_deadline(proxied: Proxied) -> None:
     """A deadline comes in the header grpc-timeout; when it passes, the answer is 504."""
     answer = await proxied.json("Run", asked("emulator/sleep", '{"seconds": 30}'), grpc_timeout="1S")
     assert (answer.status_code, answer.json()["code"]) == (504, 4)
+
+
+async def test_silence(emulator_url: str) -> None:
+    """A silent stream is cut unless it has heartbeats; a call that is silent until it answers is not."""
+    silent = f'{{"seconds": {SILENCE_SECONDS}}}'
+    ticks = v1.StreamRequest(endpoint_id="emulator/ticks")
+    ticks.input.json = f'{{"events": 2, "seconds": {SILENCE_SECONDS}}}'
+    mute = v1.StreamRequest(heartbeat_interval=Duration())
+    mute.MergeFrom(ticks)
+    async with (
+        running_gateway(emulator_url=emulator_url, heartbeat_seconds=IDLE_SECONDS / 4) as gateway,
+        deployed_envoy(gateway.address, idle_seconds=IDLE_SECONDS) as (envoy, http),
+        own_channel(envoy.address) as channel,
+    ):
+        proxied = Proxied(gateway, envoy, http, channel)
+        handle = (await proxied.stub.Submit(submit("emulator/sleep", silent), timeout=LONG)).handle
+        waiting = v1.ResultRequest(handle=handle, wait=Duration(seconds=LONG))
+        cut = asyncio.create_task(messages_and_failure(proxied.stub.Stream(mute, timeout=LONG)))
+        result, response, answer, messages = await asyncio.gather(
+            proxied.stub.Result(waiting, timeout=LONG),
+            proxied.stub.Run(run("emulator/sleep", silent), timeout=LONG),
+            proxied.json("Run", asked("emulator/sleep", silent)),
+            collected(proxied.stub.Stream(ticks, timeout=LONG)),
+        )
+        assert "slept" in result.output.json
+        assert "slept" in response.output.json
+        assert "slept" in answer.text
+        assert [one.WhichOneof("kind") for one in messages].count("event") == 2
+        assert (await cut)[1].details == []
 
 
 async def test_large_answers(proxied: Proxied) -> None:

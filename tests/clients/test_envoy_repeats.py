@@ -15,6 +15,7 @@ LONG = 60  # seconds, beyond every limit here
 DRAIN_SECONDS = 8  # 5 by default; Envoy needs 3
 READS_TRIES = 3  # envoy.yaml: num_retries: 2
 REPEATED = ("Status", "Result", "Cancel")
+HANDLE = v1.RequestHandle(endpoint_id="emulator/echo", request_id="7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11")
 PAID = ("Run", "Submit", "Stream", "StreamWorkflow")
 
 
@@ -57,6 +58,17 @@ async def test_reads_are_repeated(proxied: Proxied, fal: Fal, method: str) -> No
     assert len(fal.received()) == READS_TRIES
 
 
+async def test_a_stream_that_reads_is_repeated(emulator_url: str, fal: Fal) -> None:
+    """A StreamStatus that ends UNAVAILABLE before its first message is sent again."""
+    fal.will("answer", status=503, times=None)
+    settings = {"resends_max": 0, "poll_patience_seconds": 0.5}
+    async with gateway_behind_envoy(emulator_url=emulator_url, **settings) as proxied:
+        call = proxied.stub.StreamStatus(v1.StreamStatusRequest(handle=HANDLE), timeout=LONG)
+        messages, failure = await messages_and_failure(call)
+        assert (messages, failure.code) == ([], "UNAVAILABLE")
+        assert len(await proxied.gateway.finished(READS_TRIES)) == READS_TRIES
+
+
 async def test_a_status_is_saved_by_repeating(proxied: Proxied, fal: Fal) -> None:
     """A Status that fails in passing succeeds for its caller."""
     submitted = await proxied.stub.Submit(v1.SubmitRequest(endpoint_id="emulator/echo"), timeout=LONG)
@@ -76,8 +88,7 @@ async def paid(proxied: Proxied, method: str) -> Any:
 
 async def read(proxied: Proxied, method: str) -> Any:
     """Makes a read that fails. Returns how."""
-    handle = v1.RequestHandle(endpoint_id="emulator/echo", request_id="7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11")
-    request = getattr(v1, f"{method}Request")(handle=handle)
+    request = getattr(v1, f"{method}Request")(handle=HANDLE)
     return await failure_of(getattr(proxied.stub, method)(request, timeout=LONG))
 
 
