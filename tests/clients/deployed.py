@@ -59,6 +59,7 @@ class Proxied:
         self.gateway = gateway
         self.envoy = envoy
         self.http = http
+        self.channel = channel
         self.stub = v1.FalServiceStub(channel)
 
     async def json(self, method: str, request: Any, **headers: str) -> httpx.Response:

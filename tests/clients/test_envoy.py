@@ -10,6 +10,7 @@ import httpx
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.clients.deployed import ORIGIN, SERVICE, Proxied, deployed_envoy, gateway_behind_envoy, web_call
 from tests.conftest import Fal, Running, running_gateway
 from tests.failures import failure_of, messages_and_failure
@@ -25,6 +26,7 @@ JSON_BYTES = 60_000_000  # where envoy.yaml has limits of its own
 JSON_REQUEST_BYTES_MAX = 32 * 1024 * 1024
 IDLE_SECONDS = 2  # for the file's 60
 SILENCE_SECONDS = 5
+SERVING = health_pb2.HealthCheckResponse.SERVING
 LONG = 60  # seconds, beyond every limit here
 
 
@@ -249,7 +251,7 @@ async def test_what_pages_send_without_asking(proxied: Proxied, fal: Fal, kind: 
 
 
 async def test_grpc(proxied: Proxied) -> None:
-    """Plain gRPC passes as it is: answers, trailers, details of errors, streams."""
+    """Plain gRPC passes as it is: answers, trailers, details of errors, streams, health."""
     call = proxied.stub.Run(run("emulator/echo", ODD), timeout=LONG)
     response = await call
     assert response.output.json == ODD
@@ -259,6 +261,8 @@ async def test_grpc(proxied: Proxied) -> None:
     cut = v1.StreamRequest(
         endpoint_id="emulator/events", input=v1.Input(json='{"events": [1], "end": "cut"}')
     )
+    health = health_pb2_grpc.HealthStub(proxied.channel)
+    assert (await health.Check(health_pb2.HealthCheckRequest())).status == SERVING
     messages, failure = await messages_and_failure(proxied.stub.Stream(cut, timeout=LONG))
     assert [one.WhichOneof("kind") for one in messages] == ["started", "event"]
     assert (failure.code, failure.info.reason) == ("UNKNOWN", "STREAM_TRUNCATED")
