@@ -11,7 +11,7 @@
 #   make test-clients      of them: clients in Go, Java, Node and Python, and their examples
 #   make soak     ten minutes of calls that come and go, for leaks (SOAK_SECONDS=600)
 #   make mutants  breaks the service in one way after the other, and sees that tests notice
-#   make check    format, lint, types, proto lint, generated files current
+#   make check    format, lint, types, proto lint, no break since the last release, generated files current
 #   make gen      writes generated files anew
 #   make format   mends what make check says about format
 #   make lock     pins the dependencies anew
@@ -64,12 +64,17 @@ soak: $(VENV)/.dev
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tools.mutants
 
+# The last release, whose callers no change of the contract may break.
+RELEASE = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
+AGAINST = .git\#tag=$(RELEASE),subdir=protos
+
 check: $(VENV)/.dev $(GEN_VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
+	$(if $(RELEASE),$(BIN)/buf breaking protos --against "$(AGAINST)")
 	$(BIN)/python -m tools.generated_files --check $(if $(STRICT),--strict)
 
 gen: $(VENV)/.dev $(GEN_VENV)/.ready

@@ -44,7 +44,7 @@ def main() -> None:
     for helper in HELPERS:
         (output / helper).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(SERVICE_CONFIG, output / helper / SERVICE_CONFIG.name)
-    protoc(protos, "--include_imports", f"--descriptor_set_out={output / 'falrpc.binpb'}")
+    protoc([*protos, *GOOGLE_RPC], "--include_imports", f"--descriptor_set_out={output / 'falrpc.binpb'}")
 
 
 def generate_python(package: Path, protos: list[str]) -> None:

@@ -5,6 +5,7 @@ import datetime
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import trustme
