@@ -20,7 +20,7 @@ export interface CallOptions {
   /** When it must have ended, as a date or in milliseconds since 1970; without `timeoutSeconds`. */
   deadline?: Date | number;
   /** Metadata to send; names that end with `-bin` have bytes. */
-  metadata?: Record<string, string | Buffer | (string | Buffer)[]>;
+  metadata?: Record<string, string | Buffer>;
   /** Cancels the call. The error is CANCELLED then, and its `cause` the signal's reason. */
   signal?: AbortSignal;
 }

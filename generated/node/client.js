@@ -4,13 +4,12 @@ import { isIPv4, isIPv6 } from "node:net";
 import { pipeline, Readable } from "node:stream";
 
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { Client, credentials as channelCredentials, Metadata } from "@grpc/grpc-js";
+import { Client, credentials as channelCredentials, Metadata, status } from "@grpc/grpc-js";
 
 import { FalService } from "./gen/falrpc/v1/fal_service_pb.js";
+import { IN_ORDER } from "./order.js";
 
-const MESSAGE_BYTES_MAX = 64 * 1024 * 1024;
 const CHUNK_BYTES = 256 * 1024;
-
 const DEFAULTS = {
   "grpc.service_config": readFileSync(new URL("service_config.json", import.meta.url), "utf8"),
   // Else a TXT record of the target's name could replace it, and have paid calls repeated.
@@ -19,117 +18,114 @@ const DEFAULTS = {
   "grpc.keepalive_time_ms": 30_000,
   "grpc.keepalive_timeout_ms": 10_000,
   "grpc.keepalive_permit_without_calls": 1,
-  "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
-  "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+  "grpc.max_receive_message_length": 64 * 1024 * 1024,
+  "grpc.max_send_message_length": 64 * 1024 * 1024,
+  [IN_ORDER]: 1,
 };
 
 export function connect(target, { token, credentials, options } = {}) {
-  const local = isLoopback(target);
-  credentials ??= local ? channelCredentials.createInsecure() : channelCredentials.createSsl();
+  const isLocal = isLoopback(target);
+  credentials ??= isLocal ? channelCredentials.createInsecure() : channelCredentials.createSsl();
   // grpc-js would look for this machine behind the proxy of the environment, too.
-  const proxy = local ? { "grpc.enable_http_proxy": 0 } : {};
-  const channel = new Client(target, credentials, { ...DEFAULTS, ...proxy, ...options });
-  const client = { close: () => channel.close() };
-  for (const method of FalService.methods) {
-    const path = `/${FalService.typeName}/${method.name}`;
-    const decoded = (bytes) => fromBinary(method.output, bytes);
-    const kind = { unary, server_streaming: serverStream, client_streaming: clientStream }[method.methodKind];
-    client[method.localName] = (request, { metadata = {}, ...how } = {}) => {
-      const headers = new Metadata();
-      for (const [key, value] of Object.entries({ ...(token && { authorization: `Bearer ${token}` }), ...metadata }))
-        for (const one of [value].flat()) headers.add(key, one);
-      const start = (kind, ...rest) => kind.call(channel, path, (bytes) => bytes, decoded, ...rest);
-      return kind({ channel, start, headers, input: method.input }, request, how);
-    };
-  }
-  return client;
+  const channel = new Client(target, credentials, { ...DEFAULTS, "grpc.enable_http_proxy": isLocal ? 0 : 1, ...options });
+  const methods = FalService.methods.map((method) => [method.localName, caller(channel, token, method)]);
+  return { ...Object.fromEntries(methods), close: () => channel.close() };
 }
 
-export function upload(client, header, source, how) {
+export function upload(client, header, source, options) {
   async function* parts() {
     yield { part: { case: "header", value: header } };
     for await (const bytes of source instanceof Uint8Array ? [source] : source)
       for (let at = 0; at < bytes.length; at += CHUNK_BYTES)
         yield { part: { case: "chunk", value: bytes.subarray(at, at + CHUNK_BYTES) } };
   }
-  return client.upload(parts(), how);
+  return client.upload(parts(), options);
 }
 
-async function unary({ channel, start, headers, input }, request, how) {
-  const bytes = encoded(input, request);
+function caller(channel, token, { name, methodKind, input, output }) {
+  const path = `/${FalService.typeName}/${name}`;
+  const { make, run } = KINDS[methodKind];
+  const encode = (request) => Buffer.from(toBinary(input, create(input, request)));
+  return (request, { timeoutSeconds, deadline, metadata, signal } = {}) => {
+    if (timeoutSeconds !== undefined) deadline = Date.now() + timeoutSeconds * 1000;
+    const headers = new Metadata();
+    if (token) headers.set("authorization", `Bearer ${token}`);
+    for (const [key, value] of Object.entries(metadata ?? {})) headers.set(key, value);
+    const start = (argument, ...callback) => {
+      // grpc-js reports such a call as ended and sends it nevertheless.
+      if (signal?.aborted) throw failed(unsent("CANCELLED"));
+      if (deadline - Date.now() <= 0) throw unsent("DEADLINE_EXCEEDED");
+      const coding = [(bytes) => bytes, (bytes) => fromBinary(output, bytes)];
+      const call = channel[make](path, ...coding, ...argument, headers, { deadline }, ...callback);
+      const now = call.cancel.bind(call);
+      call.cancel = () => setImmediate(now); // for the same reason: it must have begun
+      signal?.addEventListener("abort", call.cancel, { once: true });
+      call.once("status", () => signal?.removeEventListener("abort", call.cancel));
+      return call;
+    };
+    const failed = (error) => (signal?.aborted ? Object.assign(error, { cause: signal.reason }) : error);
+    return run(request, encode, start, failed);
+  };
+}
+
+function unsent(name) {
+  const error = new Error(`${status[name]} ${name}: nothing was sent`);
+  return Object.assign(error, { code: status[name], details: "nothing was sent", metadata: new Metadata() });
+}
+
+const KINDS = {
+  unary: { make: "makeUnaryRequest", run: unary },
+  server_streaming: { make: "makeServerStreamRequest", run: serverStream },
+  client_streaming: { make: "makeClientStreamRequest", run: clientStream },
+};
+
+async function unary(request, encode, start, failed) {
+  const bytes = encode(request);
   return new Promise((resolve, reject) => {
-    const call = start(channel.makeUnaryRequest, bytes, headers, { deadline: deadline(how) }, (error, response) =>
-      error ? reject(caused(error, how.signal)) : resolve(response),
-    );
-    follow(call, how.signal);
+    start([bytes], (error, response) => (error ? reject(failed(error)) : resolve(response)));
   });
 }
 
-function serverStream({ channel, start, headers, input }, request, how) {
-  const bytes = encoded(input, request);
-  const call = start(channel.makeServerStreamRequest, bytes, headers, { deadline: deadline(how) });
-  let failure;
-  // Kept, because the failure may come before anybody reads.
-  call.on("error", (error) => (failure = caused(error, how.signal)));
-  follow(call, how.signal);
+function serverStream(request, encode, start, failed) {
+  const call = start([encode(request)]);
+  let failure; // it may come before anybody reads
+  call.on("error", (error) => (failure = failed(error)));
   return {
     cancel: () => call.cancel(),
     async *[Symbol.asyncIterator]() {
       try {
         yield* call;
       } finally {
-        call.cancel(); // the reader has left; no effect after the end
+        call.cancel(); // the reader may have left; no effect after the end
       }
       if (failure) throw failure;
     },
   };
 }
 
-async function clientStream({ channel, start, headers, input }, requests, how) {
+async function clientStream(requests, encode, start, failed) {
   async function* messages() {
-    for await (const request of requests) yield encoded(input, request);
+    for await (const request of requests) yield encode(request);
   }
   return new Promise((resolve, reject) => {
-    const source = Readable.from(messages(), { highWaterMark: 1 });
-    const call = start(channel.makeClientStreamRequest, headers, { deadline: deadline(how) }, (error, response) => {
-      error ? reject(caused(error, how.signal)) : resolve(response);
+    const call = start([], (error, response) => {
+      if (error) reject(failed(error));
+      else resolve(response);
       source.destroy(); // the call may end before all is sent
     });
-    follow(call, how.signal);
+    const source = Readable.from(messages(), { highWaterMark: 1 });
     pipeline(source, call, (error) => {
       if (!error) return;
+      reject(error); // no effect when the call has ended
       call.cancel();
-      reject(error);
     });
   });
 }
 
-function encoded(schema, request) {
-  return Buffer.from(toBinary(schema, create(schema, request)));
-}
-
-function deadline({ timeoutSeconds, deadline: end = Infinity }) {
-  return timeoutSeconds === undefined ? end : Date.now() + timeoutSeconds * 1000;
-}
-
-/** Cancels a call when its signal says so. */
-function follow(call, signal) {
-  if (!signal) return;
-  const cancel = () => call.cancel();
-  if (signal.aborted) cancel();
-  signal.addEventListener("abort", cancel, { once: true });
-  call.once("status", () => signal.removeEventListener("abort", cancel));
-}
-
-function caused(error, signal) {
-  if (signal?.aborted) error.cause = signal.reason;
-  return error;
-}
-
 function isLoopback(target) {
-  const path = target.replace(/^(dns|ipv4|ipv6):(\/\/[^/]*\/)?/, "");
-  return path.split(",").every((address) => {
+  const addresses = target.replace(/^(dns|ipv4|ipv6):(\/\/[^/]*\/)?/, "").split(",");
+  return addresses.every((address) => {
     const host = isIPv6(address) ? address : address.replace(/:\d*$/, "").replace(/^\[(.*)\]$/, "$1");
-    return host === "localhost" || (isIPv4(host) && host.startsWith("127.")) || (isIPv6(host) && host === "::1");
+    return host === "localhost" || host === "::1" || (isIPv4(host) && host.startsWith("127."));
   });
 }

@@ -6,29 +6,6 @@ import { status } from "@grpc/grpc-js";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "./gen/google/rpc/status_pb.js";
 
-const DOMAINS = ["falrpc", "fal.ai"];
-
-export function safeToRepeat(error) {
-  return error?.code === status.UNAVAILABLE && info(error) !== undefined;
-}
-
-export function reason(error) {
-  return info(error)?.reason ?? "";
-}
-
-export function metadata(error) {
-  return info(error)?.metadata ?? {};
-}
-
-export function retryAfter(error) {
-  const retry = detail(error, RetryInfoSchema);
-  return retry && Number(retry.retryDelay?.seconds ?? 0) + (retry.retryDelay?.nanos ?? 0) / 1e9;
-}
-
-export function fieldViolations(error) {
-  return detail(error, BadRequestSchema)?.fieldViolations ?? [];
-}
-
 export function detail(error, schema) {
   try {
     const [bytes] = error.metadata.get("grpc-status-details-bin");
@@ -37,11 +14,21 @@ export function detail(error, schema) {
       if (found) return found;
     }
   } catch {
-    // No error of a call, or without details that can be read: they promise nothing.
+    // No error of a call, or none with details that can be read.
   }
 }
 
 function info(error) {
   const found = detail(error, ErrorInfoSchema);
-  return DOMAINS.includes(found?.domain) ? found : undefined;
+  return ["falrpc", "fal.ai"].includes(found?.domain) ? found : undefined;
+}
+
+export const safeToRepeat = (error) => info(error) !== undefined && error.code === status.UNAVAILABLE;
+export const reason = (error) => info(error)?.reason ?? "";
+export const metadata = (error) => info(error)?.metadata ?? {};
+export const fieldViolations = (error) => detail(error, BadRequestSchema)?.fieldViolations ?? [];
+
+export function retryAfter(error) {
+  const delay = detail(error, RetryInfoSchema)?.retryDelay;
+  return delay && Number(delay.seconds) + delay.nanos / 1e9;
 }

@@ -5,23 +5,23 @@ import { parse, stringify } from "lossless-json";
 import { InputSchema } from "./gen/falrpc/v1/payload_pb.js";
 
 export function input(value) {
-  const text = stringify(value, (key, part) => {
+  const json = stringify(value, (key, part) => {
     if (typeof part === "number" && !Number.isFinite(part)) throw new TypeError(`falrpc: input: ${key} is ${part}`);
     return part;
   });
-  if (text === undefined) throw new TypeError("falrpc: input: the value has no JSON form");
-  return create(InputSchema, { value: { case: "json", value: text } });
+  if (json === undefined) throw new TypeError("falrpc: input: the value has no JSON form");
+  return create(InputSchema, { value: { case: "json", value: json } });
 }
 
 export function decode(output) {
   const { case: kind, value } = output?.value ?? {};
   if (kind !== "json") throw new TypeError(`falrpc: the output is no JSON but "${value?.contentType ?? ""}"`);
-  // JSON.parse is quicker, and rounds integers of 16 digits or more.
+  // JSON.parse is quicker, but rounds integers from 16 digits on.
   if (!/\d{16}/.test(value)) return JSON.parse(value);
-  return parse(value, null, { parseNumber, onDuplicateKey: ({ newValue }) => newValue });
+  return parse(value, null, { parseNumber: numberOf, onDuplicateKey: ({ newValue }) => newValue });
 }
 
-function parseNumber(text) {
+function numberOf(text) {
   const number = Number(text);
   return Number.isSafeInteger(number) || !/^-?\d+$/.test(text) ? number : BigInt(text);
 }

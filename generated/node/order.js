@@ -1,0 +1,30 @@
+/**
+ * Has grpc-js deliver what came before a server's error, however late it is read. Else it drops what waits
+ * (grpc/grpc-node#2764), but not when a call ends well: so it is told OK, and the error in its turn.
+ *
+ * Only channels with this option are concerned. It reaches into grpc-js, whose version is pinned therefore.
+ */
+import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js";
+
+export const IN_ORDER = "falrpc.status_after_messages";
+
+const { handleTrailers, outputStatus } = Http2SubchannelCall.prototype;
+const errors = new WeakMap();
+
+Http2SubchannelCall.prototype.handleTrailers = function (headers) {
+  const error = { code: Number(headers["grpc-status"]) };
+  if (!error.code || !this.transport.getOptions()[IN_ORDER]) return handleTrailers.call(this, headers);
+  errors.set(this, error);
+  handleTrailers.call(this, { ...headers, "grpc-status": "0" });
+  error.status = this.finalStatus;
+  this.http2Stream.once("close", () => {
+    this.readsClosed = true; // a stream that is reset brings no end
+    this.maybeOutputStatus();
+  });
+};
+
+Http2SubchannelCall.prototype.outputStatus = function () {
+  const error = errors.get(this);
+  if (error) this.finalStatus = { ...(error.status ?? this.finalStatus), code: error.code };
+  outputStatus.call(this);
+};

@@ -1,0 +1,55 @@
+/** A falrpc of this process: its methods do what a test says. */
+import { anyPack } from "@bufbuild/protobuf/wkt";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { Metadata, Server, ServerCredentials, status } from "@grpc/grpc-js";
+import { connect } from "falrpc";
+import { ErrorInfoSchema } from "falrpc/gen/google/rpc/error_details_pb.js";
+import { StatusSchema } from "falrpc/gen/google/rpc/status_pb.js";
+import { FalService } from "falrpc/v1";
+
+/** Serves with these handlers of grpc-js, and has a client of it; both end with the test. */
+export async function serve(test, handlers, { clientOptions = {}, serverOptions = {} } = {}) {
+  const server = new Server({ "grpc.max_receive_message_length": -1, ...serverOptions });
+  const methods = FalService.methods.filter(({ localName }) => handlers[localName]);
+  server.addService(Object.fromEntries(methods.map((method) => [method.localName, definition(method)])), handlers);
+  const port = await new Promise((resolve, reject) => {
+    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
+      error ? reject(error) : resolve(bound),
+    );
+  });
+  const client = connect(`127.0.0.1:${port}`, clientOptions);
+  test.after(() => {
+    client.close();
+    server.forceShutdown();
+  });
+  return { client, port };
+}
+
+function definition({ name, methodKind, input, output }) {
+  const encode = (schema) => (value) => Buffer.from(toBinary(schema, create(schema, value)));
+  const decode = (schema) => (bytes) => fromBinary(schema, bytes);
+  return {
+    path: `/${FalService.typeName}/${name}`,
+    requestStream: methodKind === "client_streaming",
+    responseStream: methodKind === "server_streaming",
+    requestSerialize: encode(input),
+    requestDeserialize: decode(input),
+    responseSerialize: encode(output),
+    responseDeserialize: decode(output),
+  };
+}
+
+/** A failure as falrpc makes it: with an ErrorInfo, unless `info` is null, and other details. */
+export function failure(code, { info = {}, details = [], message = "it failed" } = {}) {
+  const all = info ? [[ErrorInfoSchema, { reason: "SERVER_DRAINING", domain: "falrpc", ...info }], ...details] : details;
+  const packed = all.map(([schema, value]) => anyPack(schema, create(schema, value)));
+  const metadata = new Metadata();
+  if (packed.length > 0) {
+    const bytes = toBinary(StatusSchema, create(StatusSchema, { code, message, details: packed }));
+    metadata.set("grpc-status-details-bin", Buffer.from(bytes));
+  }
+  return { code, details: message, metadata };
+}
+
+export const unavailable = () => failure(status.UNAVAILABLE);
+export const handle = { endpointId: "a/b", requestId: "r" };

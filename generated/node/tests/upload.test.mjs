@@ -1,0 +1,133 @@
+/** Uploads: of any source, at the server's pace, and what becomes of them when a side fails. */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { EventEmitter, once } from "node:events";
+import { test } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
+
+import { connect, status, upload } from "falrpc";
+
+import { failure, serve } from "./server.mjs";
+
+/** Takes all and answers with how much it was, its digest, and how large the largest chunk was. */
+async function take(call, answer) {
+  const [hash, sizes] = [createHash("sha256"), []];
+  let name;
+  for await (const { part } of call) {
+    if (part.case === "header") name = part.value.fileName;
+    else sizes.push(hash.update(part.value) && part.value.length);
+  }
+  const size = BigInt(sizes.reduce((sum, one) => sum + one, 0));
+  answer(null, { url: name, size, sha256: hash.digest(), parts: Math.max(0, ...sizes) });
+}
+
+const bytes = Buffer.alloc(3_000_001, "falrpc");
+const digest = (what) => createHash("sha256").update(what).digest();
+
+async function* odd() {
+  for (let at = 0, size = 1; at < bytes.length; at += size, size *= 3) yield bytes.subarray(at, at + size);
+}
+
+const sources = { bytes: () => bytes, generator: odd, list: () => [bytes.subarray(0, 5), bytes.subarray(5)] };
+for (const [name, source] of Object.entries(sources)) {
+  test(`an upload of a ${name} arrives whole, in chunks of 256 KiB at the most`, async (t) => {
+    const { client } = await serve(t, { upload: take });
+    const { url, size, sha256, parts } = await upload(client, { fileName: "a.bin" }, source(), { timeoutSeconds: 60 });
+    assert.deepEqual([url, size, parts], ["a.bin", 3_000_001n, 256 * 1024]);
+    assert.deepEqual(Buffer.from(sha256), digest(bytes));
+  });
+}
+
+test("an upload of a file's stream arrives whole", async (t) => {
+  const { client } = await serve(t, { upload: take });
+  const { size } = await upload(client, { fileName: "a" }, createReadStream(process.execPath, { end: 999_999 }));
+  assert.equal(size, 1_000_000n);
+});
+
+test("a reader that fails cancels the call, and its error is thrown", async (t) => {
+  const server = new EventEmitter();
+  const begun = once(server, "begun");
+  const gone = once(server, "gone");
+  const take = (call) => {
+    server.emit("begun");
+    call.on("cancelled", () => server.emit("gone")).resume();
+  };
+  const { client } = await serve(t, { upload: take });
+  async function* source() {
+    yield bytes;
+    await begun;
+    throw new Error("the disk broke");
+  }
+  await assert.rejects(upload(client, { fileName: "a" }, source(), { timeoutSeconds: 60 }), { message: "the disk broke" });
+  await gone;
+});
+
+test("a chunk that is no bytes is refused, and cancels the call", async (t) => {
+  const { client } = await serve(t, { upload: take });
+  await assert.rejects(upload(client, { fileName: "a" }, ["text"], { timeoutSeconds: 60 }), TypeError);
+});
+
+test("an error of the server ends an upload whose source is silent or endless", async (t) => {
+  const early = (call, answer) => call.once("data", () => answer(failure(status.INVALID_ARGUMENT)));
+  const { client } = await serve(t, { upload: early });
+  const closed = [];
+  async function* endless() {
+    try {
+      for (;;) yield bytes;
+    } finally {
+      closed.push("endless");
+    }
+  }
+  async function* silent() {
+    yield bytes;
+    await new Promise(() => {});
+  }
+  for (const source of [endless(), silent()]) {
+    const call = upload(client, { fileName: "a" }, source, { timeoutSeconds: 60 });
+    await assert.rejects(call, { code: status.INVALID_ARGUMENT });
+  }
+  await pause(50);
+  assert.deepEqual(closed, ["endless"]);
+});
+
+test("an answer that comes early counts", async (t) => {
+  const early = (call, answer) => call.once("data", () => answer(null, { url: "there already" }));
+  const { client } = await serve(t, { upload: early });
+  async function* silent() {
+    yield bytes;
+    await new Promise(() => {});
+  }
+  assert.equal((await upload(client, { fileName: "a" }, silent(), { timeoutSeconds: 60 })).url, "there already");
+});
+
+test("a server that is slow slows the reader down", async (t) => {
+  let [read, go] = [0];
+  const { client } = await serve(t, { upload: (call, answer) => (go = () => take(call, answer)) });
+  async function* source() {
+    for (; read < 400; read++) yield Buffer.alloc(256 * 1024);
+  }
+  const call = upload(client, { fileName: "a" }, source(), { timeoutSeconds: 60 });
+  await pause(500);
+  assert.ok(read < 60, `${read} of 400 chunks were read`);
+  go();
+  assert.equal((await call).size, 400n * 256n * 1024n);
+});
+
+test("a signal or a deadline ends an upload whose source is silent", async (t) => {
+  const { client } = await serve(t, { upload: (call) => call.resume() });
+  async function* silent() {
+    await new Promise(() => {});
+  }
+  const signal = AbortSignal.timeout(100);
+  const aborted = upload(client, { fileName: "a" }, silent(), { signal });
+  await assert.rejects(aborted, (error) => error.code === status.CANCELLED && error.cause === signal.reason);
+  const late = upload(client, { fileName: "a" }, silent(), { timeoutSeconds: 0.1 });
+  await assert.rejects(late, { code: status.DEADLINE_EXCEEDED });
+});
+
+test("a server that can't be reached fails an upload", async () => {
+  const client = connect("127.0.0.1:1");
+  await assert.rejects(upload(client, { fileName: "a" }, bytes), { code: status.UNAVAILABLE });
+  client.close();
+});
