@@ -108,7 +108,10 @@ async function queueAndCancel(client) {
 main(process.argv[2]).catch((error) => {
   const code = status[error.code];
   const hint = code === "UNAUTHENTICATED" ? " (set FALRPC_TOKEN)" : "";
-  const cause = (error.details ?? error.message).replace(/ *Resolution note: *$|\n/g, "");
+  const cause = (error.details ?? error.message)
+    .replace(/\n/g, " ")
+    .replace(/^.*Last error: (Error: )?/, "") // what grpc-js' balancer says of itself
+    .replace(/\.? *Resolution note: *$/, "");
   console.error(`falrpc: ${code ? `${code}: ` : ""}${cause}${hint}`);
   process.exitCode = 1;
 });
