@@ -21,7 +21,6 @@ import java.util.concurrent.TimeUnit;
 public final class Falrpc {
   private static final int MESSAGE_BYTES_MAX = 64 << 20;
   private static final int CHUNK_BYTES = 256 << 10;
-  private static final String LOOPBACK = "(?i)(.*/)?(localhost|127(\\.\\d{1,3}){3}|\\[::1]|::1)(:\\d+)?";
   private static final JsonMapper JSON = JsonMapper.builder(
           JsonFactory.builder().streamReadConstraints( // Jackson's own limit is less than a message may have
               StreamReadConstraints.builder().maxStringLength(MESSAGE_BYTES_MAX).build()).build())
@@ -39,8 +38,11 @@ public final class Falrpc {
    * @param target {@code host:port}, or {@code dns:///name:port} for a headless service
    */
   public static ManagedChannelBuilder<?> channel(String target) {
-    boolean isLoopback = target.matches(LOOPBACK);
-    return channel(target, isLoopback ? InsecureChannelCredentials.create() : TlsChannelCredentials.create());
+    return channel(target, isLoopback(target) ? InsecureChannelCredentials.create() : TlsChannelCredentials.create());
+  }
+
+  static boolean isLoopback(String target) {
+    return target.matches("(?i)(.*/)?(localhost|127(\\.\\d{1,3}){3}|\\[::1]|::1)(:\\d+)?");
   }
 
   /**
