@@ -1,3 +1,5 @@
+import static java.util.Objects.requireNonNullElse;
+
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.StreamReadConstraints;
 import com.fasterxml.jackson.databind.DeserializationFeature;
@@ -171,7 +173,8 @@ public class Main {
   }
 
   private static void addFailure(ObjectNode told, StatusRuntimeException failure) throws IOException {
-    told.put("code", failure.getStatus().getCode().name()).put("message", failure.getStatus().getDescription());
+    told.put("code", failure.getStatus().getCode().name());
+    told.put("message", requireNonNullElse(failure.getStatus().getDescription(), ""));
     told.put("reason", Errors.reason(failure)).set("metadata", JSON.valueToTree(Errors.metadata(failure)));
     ArrayNode violations = told.putArray("violations");
     for (FieldViolation violation : Errors.fieldViolations(failure)) {

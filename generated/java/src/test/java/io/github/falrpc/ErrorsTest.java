@@ -8,6 +8,7 @@ import com.google.protobuf.Any;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.Message;
 import com.google.rpc.BadRequest;
+import com.google.rpc.BadRequest.FieldViolation;
 import com.google.rpc.Code;
 import com.google.rpc.ErrorInfo;
 import com.google.rpc.RetryInfo;
@@ -60,8 +61,8 @@ class ErrorsTest {
   void findsDetails() {
     var delay = com.google.protobuf.Duration.newBuilder().setSeconds(1).setNanos(500_000_000);
     BadRequest refused = BadRequest.newBuilder()
-        .addFieldViolations(BadRequest.FieldViolation.newBuilder().setField("input.a").setDescription("d").setReason("R"))
-        .addFieldViolations(BadRequest.FieldViolation.newBuilder().setField("input.b"))
+        .addFieldViolations(FieldViolation.newBuilder().setField("input.a").setDescription("d").setReason("R"))
+        .addFieldViolations(FieldViolation.newBuilder().setField("input.b"))
         .build();
     var failure = failure(
         Code.INVALID_ARGUMENT,

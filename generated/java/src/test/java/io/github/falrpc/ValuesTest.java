@@ -59,7 +59,8 @@ class ValuesTest {
   /** Generic types are named by a TypeReference. */
   @Test
   void readsGenericTypes() {
-    var decoded = Falrpc.decode(output("{\"a\":[{\"url\":\"u\"}]}"), new TypeReference<Map<String, List<Picture>>>() {});
+    var type = new TypeReference<Map<String, List<Picture>>>() {};
+    var decoded = Falrpc.decode(output("{\"a\":[{\"url\":\"u\"}]}"), type);
     assertEquals(Map.of("a", List.of(new Picture("u", null, null))), decoded);
   }
 
