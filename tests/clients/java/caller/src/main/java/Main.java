@@ -37,6 +37,8 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Optional;
 import java.util.concurrent.TimeUnit;
+import java.util.logging.Level;
+import java.util.logging.Logger;
 
 /**
  * Makes the calls that come as JSON, one a line, and writes what they gave, one a line.
@@ -51,6 +53,7 @@ public class Main {
       .build();
   private static final JsonFormat.TypeRegistry TYPES =
       JsonFormat.TypeRegistry.newBuilder().add(ErrorDetailsProto.getDescriptor().getMessageTypes()).build();
+  private static final Logger GRPC_LOG = Logger.getLogger("io.grpc");
 
   private final FalServiceBlockingStub fal;
 
@@ -59,6 +62,7 @@ public class Main {
   }
 
   public static void main(String[] arguments) {
+    GRPC_LOG.setLevel(Level.SEVERE); // failures are told as answers
     try {
       ManagedChannel channel = Falrpc.channel(System.getenv("FALRPC_ADDRESS")).build();
       String token = System.getenv("FALRPC_TOKEN");
