@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.clients.calling import Caller, calling
-from tests.clients.languages import SECONDS_MAX, Language
+from tests.clients.languages import Language
 from tests.clients.remote import RemoteClient, failure_in
 from tests.clients.scenarios import Scenario, all_scenarios, play
 from tests.conftest import Fal, running_gateway
@@ -21,7 +21,6 @@ MIB = 1024 * 1024
 ECHO = "emulator/echo"
 
 
-@pytest.mark.timeout(SECONDS_MAX)
 class ClientTests:
     """The program in tests/clients, with the helper's defaults."""
 
@@ -79,7 +78,6 @@ class ClientTests:
         assert await fal.seen() == []
 
 
-@pytest.mark.timeout(SECONDS_MAX)
 class RepeatTests:
     """What the helper's defaults repeat, counted where requests arrive: this gateway itself repeats nothing."""
 

@@ -1,10 +1,12 @@
 """The client in Go, and its helper's own tests."""
 
+import pytest
 from tests.clients.conformance import ClientTests, RepeatTests
 from tests.clients.examples import ExampleTests
-from tests.clients.languages import GENERATED, GO, Language, run
+from tests.clients.languages import GENERATED, GO, SECONDS_MAX, Language, run
 
 LANGUAGE = GO
+pytestmark = pytest.mark.timeout(SECONDS_MAX)
 
 
 def test_the_helper(language: Language) -> None:

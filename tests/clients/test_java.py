@@ -1,10 +1,12 @@
 """The client in Java, and its helper's own tests."""
 
+import pytest
 from tests.clients.conformance import ClientTests, RepeatTests
 from tests.clients.examples import ExampleTests
-from tests.clients.languages import GENERATED, JAVA, Language
+from tests.clients.languages import GENERATED, JAVA, SECONDS_MAX, Language
 
 LANGUAGE = JAVA
+pytestmark = pytest.mark.timeout(SECONDS_MAX)
 
 
 def test_the_helper(language: Language) -> None:
