@@ -2,10 +2,8 @@
 import { readFileSync } from "node:fs";
 import { isIPv4, isIPv6 } from "node:net";
 import { pipeline, Readable } from "node:stream";
-
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Client, credentials as channelCredentials, Metadata, status } from "@grpc/grpc-js";
-
 import { FalService } from "./gen/falrpc/v1/fal_service_pb.js";
 import { IN_ORDER } from "./order.js";
 
@@ -44,7 +42,11 @@ export function upload(client, header, source, options) {
 
 function caller(channel, token, { name, methodKind, input, output }) {
   const path = `/${FalService.typeName}/${name}`;
-  const { make, run } = KINDS[methodKind];
+  const [make, run] = {
+    unary: ["makeUnaryRequest", unary],
+    server_streaming: ["makeServerStreamRequest", serverStream],
+    client_streaming: ["makeClientStreamRequest", clientStream],
+  }[methodKind];
   const encode = (request) => Buffer.from(toBinary(input, create(input, request)));
   return (request, { timeoutSeconds, deadline, metadata, signal } = {}) => {
     if (timeoutSeconds !== undefined) deadline = Date.now() + timeoutSeconds * 1000;
@@ -69,20 +71,13 @@ function caller(channel, token, { name, methodKind, input, output }) {
 }
 
 function unsent(name) {
-  const error = new Error(`${status[name]} ${name}: nothing was sent`);
-  return Object.assign(error, { code: status[name], details: "nothing was sent", metadata: new Metadata() });
+  const [code, details] = [status[name], "nothing was sent"];
+  return Object.assign(new Error(`${code} ${name}: ${details}`), { code, details, metadata: new Metadata() });
 }
 
-const KINDS = {
-  unary: { make: "makeUnaryRequest", run: unary },
-  server_streaming: { make: "makeServerStreamRequest", run: serverStream },
-  client_streaming: { make: "makeClientStreamRequest", run: clientStream },
-};
-
 async function unary(request, encode, start, failed) {
-  const bytes = encode(request);
   return new Promise((resolve, reject) => {
-    start([bytes], (error, response) => (error ? reject(failed(error)) : resolve(response)));
+    start([encode(request)], (error, response) => (error ? reject(failed(error)) : resolve(response)));
   });
 }
 
@@ -109,8 +104,7 @@ async function clientStream(requests, encode, start, failed) {
   }
   return new Promise((resolve, reject) => {
     const call = start([], (error, response) => {
-      if (error) reject(failed(error));
-      else resolve(response);
+      error ? reject(failed(error)) : resolve(response);
       source.destroy(); // the call may end before all is sent
     });
     const source = Readable.from(messages(), { highWaterMark: 1 });

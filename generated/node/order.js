@@ -1,8 +1,7 @@
 /**
- * Has grpc-js deliver what came before a server's error, however late it is read. Else it drops what waits
- * (grpc/grpc-node#2764), but not when a call ends well: so it is told OK, and the error in its turn.
- *
- * Only channels with this option are concerned. It reaches into grpc-js, whose version is pinned therefore.
+ * Has grpc-js deliver the messages that came before a server's error, however late they are read. It drops those that
+ * wait (grpc/grpc-node#2764), but not when a call ends well: so it is told OK, and the error once all is read.
+ * Only channels with this option are concerned. It reaches into grpc-js, whose version is pinned for that reason.
  */
 import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js";
 
@@ -17,10 +16,6 @@ Http2SubchannelCall.prototype.handleTrailers = function (headers) {
   errors.set(this, error);
   handleTrailers.call(this, { ...headers, "grpc-status": "0" });
   error.status = this.finalStatus;
-  this.http2Stream.once("close", () => {
-    this.readsClosed = true; // a stream that is reset brings no end
-    this.maybeOutputStatus();
-  });
 };
 
 Http2SubchannelCall.prototype.outputStatus = function () {

@@ -49,13 +49,20 @@ test("the token and the metadata of a call are sent with it", async (t) => {
   assert.deepEqual(seen, [[["Bearer secret"], ["1"], [Buffer.from([0, 255])], "a/b"]]);
 });
 
-test("a message of nearly 64 MiB passes both ways, and a larger one does not", async (t) => {
-  const echo = ({ request }, answer) => answer(null, { output: request.input });
-  const { client } = await serve(t, { run: echo }, { serverOptions: { "grpc.max_send_message_length": -1 } });
-  const run = (bytes) => client.run({ input: { value: { case: "json", value: "x".repeat(bytes) } } }, { timeoutSeconds: 60 });
-  const { output } = await run(2 ** 26 - 100);
+test("a message of nearly 64 MiB passes both ways, and a larger one neither way", async (t) => {
+  const seen = [];
+  const run = ({ request }, answer) => {
+    seen.push(request.endpointId);
+    answer(null, { output: { value: { case: "json", value: request.input?.value.value ?? "x".repeat(2 ** 26) } } });
+  };
+  const { client } = await serve(t, { run }, { serverOptions: { "grpc.max_send_message_length": -1 } });
+  const input = (count) => ({ value: { case: "json", value: "x".repeat(count) } });
+  const { output } = await client.run({ endpointId: "both", input: input(2 ** 26 - 100) }, { timeoutSeconds: 60 });
   assert.equal(output.value.value.length, 2 ** 26 - 100);
-  await assert.rejects(run(2 ** 26), { code: status.RESOURCE_EXHAUSTED });
+  await assert.rejects(client.run({ endpointId: "down" }, { timeoutSeconds: 60 }), { code: status.RESOURCE_EXHAUSTED });
+  const up = client.run({ endpointId: "up", input: input(2 ** 26) }, { timeoutSeconds: 60 });
+  await assert.rejects(up, { code: status.RESOURCE_EXHAUSTED });
+  assert.deepEqual(seen, ["both", "down"]);
 });
 
 test("a call ends at its deadline, however that is said", async (t) => {

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { EventEmitter, once } from "node:events";
+import { constants, createServer } from "node:http2";
 import { test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 
@@ -89,6 +90,26 @@ test("an error of the server ends an upload whose source is silent or endless", 
   }
   await pause(50);
   assert.deepEqual(closed, ["endless"]);
+});
+
+test("an error ends an upload when the server resets the stream behind it", async (t) => {
+  const server = createServer();
+  server.on("stream", (stream) => {
+    stream.on("error", () => {});
+    stream.respond({ ":status": 200, "content-type": "application/grpc", "grpc-status": "3" }, { endStream: true });
+    stream.close(constants.NGHTTP2_NO_ERROR);
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const client = connect(`127.0.0.1:${server.address().port}`);
+  t.after(() => (client.close(), server.close()));
+  async function* silent() {
+    yield bytes;
+    await new Promise(() => {});
+  }
+  for (let i = 0; i < 20; i++) {
+    const call = upload(client, { fileName: "a" }, silent(), { timeoutSeconds: 10 });
+    await assert.rejects(call, { code: status.INVALID_ARGUMENT });
+  }
 });
 
 test("an answer that comes early counts", async (t) => {
