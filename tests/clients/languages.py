@@ -75,10 +75,17 @@ def _build_java() -> None:
 
 
 def _build_node() -> None:
+    # npm copies the helper into the folders that depend on it, so they are installed anew when it changes.
+    helper = [path for path in (GENERATED / "node").rglob("*") if "node_modules" not in path.parts]
     for folder in (GENERATED / "node", CLIENTS / "node", EXAMPLES / "node"):
-        lock, installed = folder / "package-lock.json", folder / "node_modules/.package-lock.json"
-        if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        sources = [folder / "package-lock.json", *helper]
+        installed = folder / "node_modules/.package-lock.json"
+        if not installed.exists() or installed.stat().st_mtime < max(map(_changed, sources)):
             run("npm", "ci", "--prefer-offline", folder=folder)
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def _build_nothing() -> None:

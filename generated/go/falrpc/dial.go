@@ -37,6 +37,9 @@ func Dial(target string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	if isLoopback(target) {
 		security = insecure.NewCredentials()
 	}
+	if !strings.HasPrefix(target, "xds:") { // else a TXT record of the name could have paid calls repeated
+		options = append([]grpc.DialOption{grpc.WithDisableServiceConfig()}, options...)
+	}
 	return grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(security),
 		grpc.WithDefaultServiceConfig(serviceConfig),
@@ -64,9 +67,7 @@ func (bearer) RequireTransportSecurity() bool { return false }
 
 // isLoopback says whether target can't be but this machine. Names of other schemes are left to their resolvers.
 func isLoopback(target string) bool {
-	for _, prefix := range []string{"dns:", "passthrough:", "///"} {
-		target = strings.TrimPrefix(target, prefix)
-	}
+	target = strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(target, "dns:"), "passthrough:"), "///")
 	host, _, err := net.SplitHostPort(target)
 	if err != nil {
 		host = strings.Trim(target, "[]")

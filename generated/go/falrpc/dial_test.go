@@ -212,6 +212,30 @@ func TestMessageSizes(t *testing.T) {
 	}
 }
 
+// TestServiceConfigOfTheName proves that whoever answers for the target's name can't have paid calls repeated.
+func TestServiceConfigOfTheName(t *testing.T) {
+	g := &gateway{every: func(context.Context) error { return failure(t, codes.Unavailable, ours()) }}
+	names := manual.NewBuilderWithScheme("published")
+	names.BuildCallback = func(_ resolver.Target, conn resolver.ClientConn, _ resolver.BuildOptions) {
+		names.InitialState(resolver.State{
+			Addresses: []resolver.Address{{Addr: g.serve(t)}},
+			ServiceConfig: conn.ParseServiceConfig(`{"methodConfig": [{"name": [{}], "retryPolicy": {
+				"maxAttempts": 5, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1,
+				"retryableStatusCodes": ["UNAVAILABLE"]}}]}`),
+		})
+	}
+	c := client(t, "published:///gateway", grpc.WithResolvers(names),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	_, err := c.Run(within(t), &falrpcv1.RunRequest{})
+	if status.Code(err) != codes.Unavailable || g.calls.Load() != 1 {
+		t.Errorf("%v after %d calls, want UNAVAILABLE after 1", err, g.calls.Load())
+	}
+	_, err = c.Status(within(t), &falrpcv1.StatusRequest{})
+	if status.Code(err) != codes.Unavailable || g.calls.Load() != 1+3 {
+		t.Errorf("%v after %d calls, want UNAVAILABLE after 4", err, g.calls.Load())
+	}
+}
+
 // TestBalance proves that calls are spread over all addresses of a target.
 func TestBalance(t *testing.T) {
 	gateways := []*gateway{{}, {}, {}}

@@ -38,11 +38,10 @@ func FieldViolations(err error) []*errdetails.BadRequest_FieldViolation {
 
 // info returns the gateway's ErrorInfo, nil when something else made the status.
 func info(err error) *errdetails.ErrorInfo {
-	found := detail[*errdetails.ErrorInfo](err)
-	if found.GetDomain() != "falrpc" && found.GetDomain() != "fal.ai" {
-		return nil
+	if found := detail[*errdetails.ErrorInfo](err); found.GetDomain() == "falrpc" || found.GetDomain() == "fal.ai" {
+		return found
 	}
-	return found
+	return nil
 }
 
 func detail[T any](err error) (none T) {
