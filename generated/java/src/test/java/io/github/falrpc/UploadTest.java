@@ -6,12 +6,15 @@ import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.protobuf.Any;
+import com.google.rpc.ErrorInfo;
 import io.github.falrpc.v1.FalServiceGrpc;
 import io.github.falrpc.v1.UploadHeader;
 import io.github.falrpc.v1.UploadRequest;
 import io.github.falrpc.v1.UploadResponse;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import java.io.ByteArrayInputStream;
@@ -137,18 +140,23 @@ class UploadTest {
   /** A server that refuses midway is heard at once, with its details. */
   @Test
   void hearsRefusals() throws Exception {
+    var tooLarge = com.google.rpc.Status.newBuilder()
+        .setCode(Status.Code.RESOURCE_EXHAUSTED.value())
+        .addDetails(Any.pack(ErrorInfo.newBuilder().setReason("UPLOAD_TOO_LARGE").build()))
+        .build();
     Storage refusing = new Storage() {
       @Override
       void received(StreamObserver<UploadResponse> response) {
         if (stored.size() > 1_000_000) {
-          response.onError(Status.RESOURCE_EXHAUSTED.withDescription("too large").asException());
+          response.onError(StatusProto.toStatusException(tooLarge));
         }
       }
     };
     try (Served served = new Served(refusing)) {
       var failure = assertThrows(
           StatusRuntimeException.class, () -> Falrpc.upload(served.stub, HEADER, new Endless()));
-      assertEquals("RESOURCE_EXHAUSTED: too large", failure.getMessage());
+      assertEquals(Status.Code.RESOURCE_EXHAUSTED, failure.getStatus().getCode());
+      assertEquals("UPLOAD_TOO_LARGE", Errors.reason(failure));
     }
   }
 
