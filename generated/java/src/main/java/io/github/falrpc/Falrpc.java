@@ -125,22 +125,21 @@ public final class Falrpc {
         stub.getChannel(), FalServiceGrpc.getUploadMethod(), stub.getCallOptions());
     try {
       UploadRequest.Builder part = UploadRequest.newBuilder().setHeader(header);
-      while (call.write(part.build())) {
-        byte[] chunk = file.readNBytes(CHUNK_BYTES);
-        if (chunk.length == 0) {
-          call.halfClose();
-          break;
-        }
+      byte[] chunk;
+      while (call.write(part.build()) && (chunk = file.readNBytes(CHUNK_BYTES)).length > 0) {
         part.setChunk(UnsafeByteOperations.unsafeWrap(chunk));
       }
-      return call.read();
+      call.halfClose();
+      UploadResponse response = call.read();
+      call.hasNext(); // waits for the status
+      return response;
     } catch (StatusException e) {
       throw e.getStatus().asRuntimeException(e.getTrailers());
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
       throw Status.CANCELLED.withDescription("interrupted").withCause(e).asRuntimeException();
     } finally {
-      call.cancel("the file could not be read", null); // does nothing after the answer
+      call.cancel("the file could not be read", null); // does nothing after the status
     }
   }
 }

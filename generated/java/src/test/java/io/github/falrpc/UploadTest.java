@@ -58,12 +58,16 @@ class UploadTest {
         public void onCompleted() {
           completed.countDown();
           response.onNext(UploadResponse.newBuilder().setUrl("https://x").setSize(stored.size()).build());
-          response.onCompleted();
+          end(response);
         }
       };
     }
 
     void received(StreamObserver<UploadResponse> response) {}
+
+    void end(StreamObserver<UploadResponse> response) {
+      response.onCompleted();
+    }
   }
 
   /** Gives zeros without end, and counts them. */
@@ -157,6 +161,23 @@ class UploadTest {
           StatusRuntimeException.class, () -> Falrpc.upload(served.stub, HEADER, new Endless()));
       assertEquals(Status.Code.RESOURCE_EXHAUSTED, failure.getStatus().getCode());
       assertEquals("UPLOAD_TOO_LARGE", Errors.reason(failure));
+    }
+  }
+
+  /** An answer counts when its status has come: a server that fails after it has failed. */
+  @Test
+  void waitsForTheStatus() throws Exception {
+    Storage failing = new Storage() {
+      @Override
+      void end(StreamObserver<UploadResponse> response) {
+        response.onError(Status.ABORTED.asException());
+      }
+    };
+    try (Served served = new Served(failing)) {
+      var failure = assertThrows(
+          StatusRuntimeException.class,
+          () -> Falrpc.upload(served.stub, HEADER, InputStream.nullInputStream()));
+      assertEquals(Status.Code.ABORTED, failure.getStatus().getCode());
     }
   }
 
