@@ -139,7 +139,9 @@ public class Main {
         call.write(read(request, UploadRequest.newBuilder()).build());
       }
       call.halfClose();
-      return call.read();
+      UploadResponse response = call.read();
+      call.hasNext(); // waits for the status
+      return response;
     } catch (StatusException e) {
       throw e.getStatus().asRuntimeException(e.getTrailers());
     } catch (InterruptedException e) {
