@@ -101,7 +101,7 @@ def _go_snippet(lines: str, folder: Path) -> Sequence[str | Path]:
         "ctx, cancel := context.WithTimeout(context.Background(), time.Minute)\ndefer cancel()\n"
         f"{lines}\nif err != nil {{ panic(err) }}\nfmt.Println(output.Images[0].URL)\n}}\n"
     )
-    return ["go", "run", program]
+    return ["go", "run", "-race", program]  # what was built with it is in the cache
 
 
 def _java_snippet(lines: str, folder: Path) -> Sequence[str | Path]:
