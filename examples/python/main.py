@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -23,7 +24,7 @@ class Image:
     height: int = 0
 
     @classmethod
-    def of(cls, value: dict) -> "Image":
+    def of(cls, value: dict[str, Any]) -> "Image":
         return cls(value["url"], value.get("width", 0), value.get("height", 0))
 
 
@@ -108,25 +109,30 @@ def rather_not_wait(fal: v1.FalServiceStub) -> None:
     print(f"queued     {handle.request_id}, cancelled")
 
 
-def main() -> int:
-    address = os.environ.get("FALRPC_ADDRESS", "localhost:50051")
+def work(photo: Path) -> None:
     ca_file = os.environ.get("FALRPC_CA_FILE")
     credentials = grpc.ssl_channel_credentials(Path(ca_file).read_bytes()) if ca_file else None
-    photo = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "photo.jpg")
+    address = os.environ.get("FALRPC_ADDRESS") or "localhost:50051"
     token = os.environ.get("FALRPC_TOKEN", "")
     with falrpc.channel(address, token=token, credentials=credentials) as channel:
         fal = v1.FalServiceStub(channel)
-        try:
-            cut_out(fal, upload(fal, photo))
-            subscribe(fal)
-            stream_workflow(fal)
-            refused_input(fal)
-            rather_not_wait(fal)
-        except grpc.RpcError as error:
-            hint = " (set FALRPC_TOKEN)" if error.code() == grpc.StatusCode.UNAUTHENTICATED else ""
-            print(f"falrpc: {error.code().name}: {error.details()}{hint}", file=sys.stderr)
-            return 1
-    return 0
+        cut_out(fal, upload(fal, photo))
+        subscribe(fal)
+        stream_workflow(fal)
+        refused_input(fal)
+        rather_not_wait(fal)
+
+
+def main() -> str | None:
+    """Returns what went wrong, in one line."""
+    try:
+        work(Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent / "photo.jpg"))
+    except grpc.RpcError as error:
+        hint = " (set FALRPC_TOKEN)" if error.code() == grpc.StatusCode.UNAUTHENTICATED else ""
+        return f"falrpc: {error.code().name}: {error.details()}{hint}"
+    except (OSError, ValueError) as error:
+        return f"falrpc: {error}"
+    return None
 
 
 if __name__ == "__main__":

@@ -119,15 +119,24 @@ class RepeatTests:
         assert got["safe_to_repeat"] is False
         assert len(await fal.seen(operation=operation)) == 1
 
+    @pytest.mark.parametrize("method", ["Run", "Submit", "Subscribe", "Stream", "StreamWorkflow"])
     async def test_what_costs_is_not_repeated_even_when_it_may(
-        self, language: Language, unused_port: int, tmp_path: Path
+        self, method: str, language: Language, unused_port: int, tmp_path: Path
     ) -> None:
-        """UNAVAILABLE of a paid call promises that it may be repeated; that is the program's to decide."""
+        """UNAVAILABLE of a paid call promises that it may be repeated; that is the program's to decide.
+
+        Of two calls the second is refused before it is committed, where gRPC would repeat it.
+        """
+        unreachable = f"http://127.0.0.1:{unused_port}"
         async with (
-            running_gateway(emulator_url=f"http://127.0.0.1:{unused_port}", resends_max=0) as gateway,
+            running_gateway(
+                emulator_url=unreachable, resends_max=0, breaker_failures=1, breaker_seconds=60
+            ) as gateway,
             calling(language, gateway.address, tmp_path / "stderr") as caller,
         ):
-            got = await caller.call("Run", {"endpointId": ECHO})
-            assert (got["code"], got["reason"]) == ("UNAVAILABLE", "UPSTREAM_UNREACHABLE"), got
-            assert got["safe_to_repeat"] is True
-            assert len(await gateway.finished()) == 1
+            for count, reason in ((1, "UPSTREAM_UNREACHABLE"), (2, "UPSTREAM_SUSPENDED")):
+                request = {"endpointId": "workflows/a/b" if method == "StreamWorkflow" else ECHO}
+                got = await caller.call(method, {"submit": request} if method == "Subscribe" else request)
+                assert (got["code"], got["reason"]) == ("UNAVAILABLE", reason), got
+                assert got["safe_to_repeat"] is True
+                assert len(await gateway.finished(count)) == count

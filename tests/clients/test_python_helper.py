@@ -1,9 +1,12 @@
 """The Python helper, against a small gRPC server: what it sends, what it reads, and what it refuses."""
 
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +16,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 import falrpc
-from falrpc import v1
+from falrpc import channels, v1
 
 SEED = 15860307465884635512
 CHUNK = bytes(256 * 1024)
@@ -50,6 +53,16 @@ class Service(v1.FalServiceServicer):
         self._came(context)
         yield v1.StreamResponse(started=v1.CallInfo(request_id="r"))
 
+    def _fail(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self._came(context)
+
+    def _fail_streaming(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        self._came(context)
+        yield
+
+    Submit = Result = Cancel = _fail
+    StreamStatus = Subscribe = StreamWorkflow = _fail_streaming
+
     def Upload(
         self, messages: Iterator[v1.UploadRequest], context: grpc.ServicerContext
     ) -> v1.UploadResponse:
@@ -71,16 +84,22 @@ def service() -> Service:
     return Service()
 
 
-@pytest.fixture
-def port(service: Service) -> Iterator[int]:
-    """Where the service is, on every interface of this machine, without TLS."""
+@contextmanager
+def serving(service: Service) -> Iterator[int]:
+    """Serves on every interface of this machine, without TLS; yields the port."""
     with ThreadPoolExecutor(4) as threads:
         server = grpc.server(threads, options=[("grpc.max_receive_message_length", 64 * 1024 * 1024)])
         v1.add_FalServiceServicer_to_server(service, server)
-        bound = server.add_insecure_port("0.0.0.0:0")
+        port = server.add_insecure_port("0.0.0.0:0")
         server.start()
-        yield bound
+        yield port
         server.stop(None).wait()
+
+
+@pytest.fixture
+def port(service: Service) -> Iterator[int]:
+    with serving(service) as one:
+        yield one
 
 
 @pytest.fixture
@@ -134,25 +153,118 @@ def test_no_token(stub: v1.FalServiceStub, service: Service) -> None:
     assert service.authorizations == [None]
 
 
-@pytest.mark.parametrize("kind", ["threads", "asyncio"])
-async def test_status_is_repeated_and_run_is_not(kind: str, port: int, service: Service) -> None:
-    """The service config is in effect: UNAVAILABLE is tried again where that is free."""
-    service.failures = [unavailable()] * 2
-    if kind == "asyncio":
-        async with falrpc.aio_channel(f"127.0.0.1:{port}") as aio_channel:
-            aio_stub: Any = v1.FalServiceStub(aio_channel)
-            await aio_stub.Status(v1.StatusRequest(handle=HANDLE), timeout=10)
-            service.failures = [unavailable()] * 2
-            with pytest.raises(grpc.RpcError):
-                await aio_stub.Run(v1.RunRequest(), timeout=10)
-    else:
-        with falrpc.channel(f"127.0.0.1:{port}") as channel:
-            stub = v1.FalServiceStub(channel)
-            stub.Status(v1.StatusRequest(handle=HANDLE), timeout=10)
-            service.failures = [unavailable()] * 2
-            with pytest.raises(grpc.RpcError):
-                stub.Run(v1.RunRequest(), timeout=10)
+ATTEMPTS = {
+    "Run": 1,
+    "Submit": 1,
+    "Status": 3,
+    "StreamStatus": 3,
+    "Result": 3,
+    "Cancel": 3,
+    "Subscribe": 1,
+    "Stream": 1,
+    "StreamWorkflow": 1,
+    "Upload": 1,
+}
+
+
+def test_all_methods_are_known() -> None:
+    """ATTEMPTS leaves no method out."""
+    [service] = v1.fal_service_pb2.DESCRIPTOR.services_by_name.values()
+    assert set(ATTEMPTS) == set(service.methods_by_name.keys())
+
+
+@pytest.mark.parametrize("method", ATTEMPTS)
+def test_what_is_repeated(method: str, stub: v1.FalServiceStub, service: Service) -> None:
+    """UNAVAILABLE is tried again, three times in all, where that is free, and never where it may cost."""
+    service.failures = [unavailable(info(reason="UPSTREAM_UNREACHABLE"))] * 5
+    with pytest.raises(grpc.RpcError):
+        _call(stub, method)
+    assert len(service.authorizations) == ATTEMPTS[method]
+
+
+def _call(stub: v1.FalServiceStub, method: str) -> list[Any]:
+    request = v1.UploadRequest if method == "Upload" else getattr(v1, f"{method}Request")
+    made = getattr(stub, method)(iter([request()]) if method == "Upload" else request(), timeout=10)
+    return list(made) if isinstance(made, Iterator) else [made]
+
+
+async def test_what_is_repeated_in_asyncio(port: int, service: Service) -> None:
+    """The service config is in effect there, too."""
+    async with falrpc.aio_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = v1.FalServiceStub(channel)
+        service.failures = [unavailable()] * 2
+        await stub.Status(v1.StatusRequest(handle=HANDLE), timeout=10)
+        service.failures = [unavailable()] * 2
+        with pytest.raises(grpc.RpcError):
+            await stub.Run(v1.RunRequest(), timeout=10)
     assert len(service.authorizations) == 3 + 1
+
+
+def test_calls_are_spread() -> None:
+    """All addresses of a target get calls."""
+    services = [Service(), Service()]
+    with serving(services[0]) as first, serving(services[1]) as second:
+        target = f"ipv4:127.0.0.1:{first},127.0.0.1:{second}"
+        with falrpc.channel(target, plaintext=True) as channel:
+            stub = v1.FalServiceStub(channel)
+            for _ in range(1_000):
+                stub.Run(v1.RunRequest(), timeout=10)
+                if all(service.authorizations for service in services):
+                    break
+    assert all(service.authorizations for service in services)
+
+
+def test_options_of_the_caller(port: int) -> None:
+    """They win over ours."""
+    options = [("grpc.max_receive_message_length", 10)]
+    with (
+        falrpc.channel(f"127.0.0.1:{port}", options=options) as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        v1.FalServiceStub(channel).Run(v1.RunRequest(input=falrpc.input("x" * 100)), timeout=10)
+    assert _code(caught.value) == "RESOURCE_EXHAUSTED"
+
+
+def test_pings() -> None:
+    """A connection is looked after, also without calls: half a minute is too long to wait for here."""
+    options = dict(channels._options("gateway:50051"))
+    assert options["grpc.keepalive_time_ms"] == 30_000
+    assert options["grpc.keepalive_timeout_ms"] == 10_000
+    assert options["grpc.keepalive_permit_without_calls"] == 1
+    assert options["grpc.http2.max_pings_without_data"] == 0
+
+
+@pytest.mark.parametrize("token", ["secret\n", "se cret", "sécret"])
+def test_a_token_that_no_header_carries(token: str) -> None:
+    """It is refused where it is given, and not shown."""
+    for make in (falrpc.channel, falrpc.aio_channel):
+        with pytest.raises(ValueError, match="printable ASCII") as caught:
+            make("localhost:1", token=token)
+        assert "cret" not in str(caught.value)
+
+
+def test_a_closed_channel_with_a_token() -> None:
+    """A call after close() raises: through gRPC's own interceptors it ends the process."""
+    program = """
+import falrpc
+from falrpc import v1
+
+channel = falrpc.channel("localhost:1", token="x")
+stub = v1.FalServiceStub(channel)
+channel.close()
+for call in (stub.Run, stub.Run.future, stub.Run.with_call, stub.Stream):
+    try:
+        call(v1.RunRequest())
+    except ValueError as error:
+        print(error)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [line[:17] for line in ended.stdout.splitlines()] == ["Cannot invoke RPC"] * 4
+
+
+def _code(error: grpc.RpcError) -> str:
+    return str(error.code().name)  # type: ignore[attr-defined] # an error of a call has it
 
 
 def test_tls_unless_it_is_this_machine(port: int, service: Service) -> None:
@@ -162,7 +274,7 @@ def test_tls_unless_it_is_this_machine(port: int, service: Service) -> None:
         pytest.raises(grpc.RpcError) as caught,
     ):
         v1.FalServiceStub(channel).Run(v1.RunRequest(), timeout=10)
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined] # it has
+    assert _code(caught.value) == "UNAVAILABLE"
     assert service.authorizations == []
     with falrpc.channel(f"0.0.0.0:{port}", plaintext=True) as channel:
         v1.FalServiceStub(channel).Run(v1.RunRequest(), timeout=10)

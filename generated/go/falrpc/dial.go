@@ -1,7 +1,5 @@
 // Package falrpc connects Go programs to falrpc, the gRPC gateway to fal.ai, and reads its answers and errors.
-//
-// Messages and the client are in [github.com/falrpc/falrpc/generated/go/falrpc/v1], package falrpcv1. Give
-// every call a deadline: without one the gateway's own holds, an hour by default.
+// Messages and the client are in [github.com/falrpc/falrpc/generated/go/falrpc/v1]. Give every call a deadline.
 package falrpc
 
 import (
@@ -44,14 +42,12 @@ func Dial(target string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(security),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
-			Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true,
-		}),
+			Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20), grpc.MaxCallSendMsgSize(64<<20)),
 	}, options...)...)
 }
 
-// WithToken sends the bearer token with every call, also over plaintext where [Dial] or its caller chose that.
-// An empty token is not sent.
+// WithToken sends a bearer token, unless it is empty, with every call, also over plaintext where that was chosen.
 func WithToken(token string) grpc.DialOption { return grpc.WithPerRPCCredentials(bearer(token)) }
 
 type bearer string

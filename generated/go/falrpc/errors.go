@@ -10,7 +10,6 @@ import (
 
 // SafeToRepeat reports whether the call that ended with err may be made again as it was, whatever it costs:
 // nothing of it was accepted, or it only read. Wait for [RetryAfter] first.
-//
 // Only the gateway's word counts: a status that a proxy or gRPC itself made promises nothing. As with all
 // functions here that take an error, err may wrap a status, and may be nil.
 func SafeToRepeat(err error) bool {

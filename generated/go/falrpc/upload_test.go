@@ -124,14 +124,21 @@ func TestUploadHonoursItsContext(t *testing.T) {
 	}}
 	c := client(t, g.serve(t))
 	for _, patience := range []time.Duration{200 * time.Millisecond, 0} {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		_, err := falrpc.Upload(ctx, c, &falrpcv1.UploadHeader{}, zeros{})
-		cancel()
-		if status.Code(err) != codes.DeadlineExceeded {
-			t.Errorf("%v, want DEADLINE_EXCEEDED", err)
+		for _, file := range []io.Reader{zeros{}, silence{}} {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			_, err := falrpc.Upload(ctx, c, &falrpcv1.UploadHeader{}, file)
+			cancel()
+			if status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("%T: %v, want DEADLINE_EXCEEDED", file, err)
+			}
 		}
 	}
 }
+
+// silence never ends and has nothing.
+type silence struct{}
+
+func (silence) Read([]byte) (int, error) { return 0, nil }
 
 // zeros never ends.
 type zeros struct{}

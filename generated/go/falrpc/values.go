@@ -1,6 +1,7 @@
 package falrpc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,12 +26,16 @@ func Input(value any) (*falrpcv1.Input, error) {
 // an any is a [json.Number], so that a seed of 64 bits survives. An output that is not JSON is an error.
 func Decode(output *falrpcv1.Output, target any) error {
 	text, isJSON := output.GetValue().(*falrpcv1.Output_Json)
-	if !isJSON {
+	if !isJSON || text.Json == "" {
 		return fmt.Errorf("falrpc: output is not JSON but %q", output.GetBinary().GetContentType())
 	}
 	decoder := json.NewDecoder(strings.NewReader(text.Json))
 	decoder.UseNumber()
-	if err := decoder.Decode(target); err != nil {
+	err := decoder.Decode(target)
+	if _, rest := decoder.Token(); err == nil && rest != io.EOF {
+		err = fmt.Errorf("more than one value")
+	}
+	if err != nil {
 		return fmt.Errorf("falrpc: output: %w", err)
 	}
 	return nil
@@ -49,11 +54,11 @@ func Upload(
 		return nil, err
 	}
 	err = stream.Send(&falrpcv1.UploadRequest{Part: &falrpcv1.UploadRequest_Header{Header: header}})
-	for err == nil {
-		chunk := make([]byte, 256<<10) // a new one each time: gRPC may still look at the last
-		count, failure := file.Read(chunk)
-		if count > 0 {
-			err = stream.Send(&falrpcv1.UploadRequest{Part: &falrpcv1.UploadRequest_Chunk{Chunk: chunk[:count]}})
+	for buffer := make([]byte, 256<<10); err == nil; {
+		count, failure := file.Read(buffer)
+		if count > 0 || failure == nil { // also without a byte, so that a done ctx is noticed
+			chunk := bytes.Clone(buffer[:count]) // gRPC may look at it later
+			err = stream.Send(&falrpcv1.UploadRequest{Part: &falrpcv1.UploadRequest_Chunk{Chunk: chunk}})
 		}
 		if failure == io.EOF {
 			break

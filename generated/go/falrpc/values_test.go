@@ -3,6 +3,7 @@ package falrpc_test
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"reflect"
 	"testing"
@@ -79,9 +80,15 @@ func TestDecodeFailures(t *testing.T) {
 	for want, output := range map[string]*falrpcv1.Output{
 		`falrpc: output is not JSON but "audio/wav"`: audio,
 		`falrpc: output is not JSON but ""`:          nil,
+		`falrpc: output: more than one value`:        jsonOutput(`{"seed": 1} {"seed": 2}`),
 	} {
 		if err := falrpc.Decode(output, &target); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	for _, text := range []string{"", " ", `{"seed":`, `{"seed": 1} x`, `{"seed": 1}}`} {
+		if err := falrpc.Decode(jsonOutput(text), &target); err == nil || err == io.EOF {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 	var mistyped *json.UnmarshalTypeError

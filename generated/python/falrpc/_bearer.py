@@ -1,55 +1,98 @@
-"""Interceptors that add a bearer token to each call. gRPC's own call credentials need TLS."""
+"""A bearer token in the metadata of each call. gRPC's own call credentials need TLS."""
 
 from typing import Any
 
 import grpc
 
-__all__ = ["AIO_BEARERS", "Bearer"]
+__all__ = ["AIO_BEARERS", "BearerChannel"]
 
 
-class _Token:
-    """What all do: it is one more entry of the call's metadata."""
+class BearerChannel(grpc.Channel):
+    """A channel whose calls carry a token.
+
+    Not made by grpc.intercept_channel(): there a call on a closed channel ends the process (grpcio 1.85).
+    """
+
+    def __init__(self, channel: grpc.Channel, token: str) -> None:
+        self._channel = channel
+        self._entry = ("authorization", f"Bearer {token}")
+
+    def unary_unary(self, *given: Any, **more: Any) -> Any:
+        return _Method(self._channel.unary_unary(*given, **more), self._entry)
+
+    def unary_stream(self, *given: Any, **more: Any) -> Any:
+        return _Method(self._channel.unary_stream(*given, **more), self._entry)
+
+    def stream_unary(self, *given: Any, **more: Any) -> Any:
+        return _Method(self._channel.stream_unary(*given, **more), self._entry)
+
+    def stream_stream(self, *given: Any, **more: Any) -> Any:
+        return _Method(self._channel.stream_stream(*given, **more), self._entry)
+
+    def subscribe(self, *given: Any, **more: Any) -> None:
+        self._channel.subscribe(*given, **more)
+
+    def unsubscribe(self, *given: Any, **more: Any) -> None:
+        self._channel.unsubscribe(*given, **more)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> "BearerChannel":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Method:
+    """A method of a stub. Called, it adds the entry to the call's metadata."""
+
+    def __init__(self, method: Any, entry: tuple[str, str]) -> None:
+        self._method, self._entry = method, entry
+
+    def __call__(
+        self, request: Any, timeout: Any = None, metadata: Any = (), *given: Any, **more: Any
+    ) -> Any:
+        return self._method(request, timeout, self._signed(metadata), *given, **more)
+
+    def with_call(
+        self, request: Any, timeout: Any = None, metadata: Any = (), *given: Any, **more: Any
+    ) -> Any:
+        return self._method.with_call(request, timeout, self._signed(metadata), *given, **more)
+
+    def future(self, request: Any, timeout: Any = None, metadata: Any = (), *given: Any, **more: Any) -> Any:
+        return self._method.future(request, timeout, self._signed(metadata), *given, **more)
+
+    def _signed(self, metadata: Any) -> tuple[tuple[str, str | bytes], ...]:
+        return (*(metadata or ()), self._entry)
+
+
+class _Interceptor:
+    """Adds the token to calls of asyncio's channel, which takes an interceptor for each kind of calls."""
 
     def __init__(self, token: str) -> None:
         self._entry = ("authorization", f"Bearer {token}")
 
-    def _call(self, continuation: Any, details: Any, request: Any) -> Any:
-        metadata = (*(details.metadata or ()), self._entry)
-        return continuation(details._replace(metadata=metadata), request)
-
-    async def _aio_call(self, continuation: Any, details: Any, request: Any) -> Any:
+    async def _call(self, continuation: Any, details: Any, request: Any) -> Any:
         metadata = grpc.aio.Metadata(*(details.metadata or ()), self._entry)
         return await continuation(details._replace(metadata=metadata), request)
 
 
-class Bearer(
-    _Token,
-    grpc.UnaryUnaryClientInterceptor,
-    grpc.UnaryStreamClientInterceptor,
-    grpc.StreamUnaryClientInterceptor,
-    grpc.StreamStreamClientInterceptor,
-):
-    intercept_unary_unary: Any = _Token._call
-    intercept_unary_stream: Any = _Token._call
-    intercept_stream_unary: Any = _Token._call
-    intercept_stream_stream: Any = _Token._call
+class _UnaryUnary(_Interceptor, grpc.aio.UnaryUnaryClientInterceptor):
+    intercept_unary_unary: Any = _Interceptor._call
 
 
-# asyncio's channel takes an interceptor for one kind of calls only.
-class _AioUnaryUnary(_Token, grpc.aio.UnaryUnaryClientInterceptor):
-    intercept_unary_unary: Any = _Token._aio_call
+class _UnaryStream(_Interceptor, grpc.aio.UnaryStreamClientInterceptor):
+    intercept_unary_stream: Any = _Interceptor._call
 
 
-class _AioUnaryStream(_Token, grpc.aio.UnaryStreamClientInterceptor):
-    intercept_unary_stream: Any = _Token._aio_call
+class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
+    intercept_stream_unary: Any = _Interceptor._call
 
 
-class _AioStreamUnary(_Token, grpc.aio.StreamUnaryClientInterceptor):
-    intercept_stream_unary: Any = _Token._aio_call
+class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
+    intercept_stream_stream: Any = _Interceptor._call
 
 
-class _AioStreamStream(_Token, grpc.aio.StreamStreamClientInterceptor):
-    intercept_stream_stream: Any = _Token._aio_call
-
-
-AIO_BEARERS = (_AioUnaryUnary, _AioUnaryStream, _AioStreamUnary, _AioStreamStream)
+AIO_BEARERS = (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from falrpc._bearer import AIO_BEARERS, Bearer
+from falrpc._bearer import AIO_BEARERS, BearerChannel
 
 __all__ = ["aio_channel", "channel"]
 
@@ -34,14 +34,17 @@ def channel(
         credentials: For a certificate authority or a client certificate of one's own.
         plaintext: Whether to leave TLS out. By default only where the target is this machine and no
             credentials are given; say True in a mesh whose sidecars add TLS.
-        options: More channel arguments of gRPC; they come after ours.
+        options: More channel arguments of gRPC; they win over ours.
+
+    Raises:
+        ValueError: The token is not printable ASCII without spaces, or credentials come with `plaintext`.
     """
-    arguments = [*_options(target), *options]
+    arguments = [*options, *_options(target)]
     if _is_plaintext(target, credentials, plaintext):
         made = grpc.insecure_channel(target, arguments)
     else:
         made = grpc.secure_channel(target, credentials or grpc.ssl_channel_credentials(), arguments)
-    return grpc.intercept_channel(made, Bearer(token)) if token else made
+    return BearerChannel(made, _checked(token)) if token else made
 
 
 def aio_channel(
@@ -53,8 +56,8 @@ def aio_channel(
     options: Sequence[tuple[str, Any]] = (),
 ) -> grpc.aio.Channel:
     """Makes a channel for asyncio; else as channel()."""
-    arguments = [*_options(target), *options]
-    bearers = [kind(token) for kind in AIO_BEARERS] if token else []
+    arguments = [*options, *_options(target)]
+    bearers = [kind(_checked(token)) for kind in AIO_BEARERS] if token else []
     if _is_plaintext(target, credentials, plaintext):
         return grpc.aio.insecure_channel(target, arguments, interceptors=bearers)
     credentials = credentials or grpc.ssl_channel_credentials()
@@ -83,12 +86,18 @@ def _is_plaintext(target: str, credentials: grpc.ChannelCredentials | None, plai
 
 def _is_loopback(target: str) -> bool:
     """Whether the target is this machine. Names other than localhost are not looked up."""
-    if target.startswith("unix:"):
+    if target.startswith(("unix:", "unix-abstract:")):
         return True
-    address = target.rpartition("/")[2]  # of dns:///localhost:50051
-    host = re.fullmatch(r"(?:(?:dns|ipv4|ipv6):)?(?:\[(.*)\]|([^:]*))(?::\d+)?", address)
-    name = (host[1] or host[2] or "") if host else address
+    found = re.fullmatch(r"(?:(?:dns:(?:///)?)|ipv4:|ipv6:)?(?:\[([^]]*)\]|([^:/,]*))(?::\d+)?", target)
+    host = (found[1] or found[2] or "") if found else target
     try:
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _checked(token: str) -> str:
+    """The token; one that no header carries is refused here, where it is not shown."""
+    if not re.fullmatch(r"[!-~]+", token):
+        raise ValueError("a token is printable ASCII without spaces")
+    return token
