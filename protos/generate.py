@@ -44,6 +44,7 @@ def main() -> None:
     for helper in HELPERS:
         (output / helper).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(SERVICE_CONFIG, output / helper / SERVICE_CONFIG.name)
+    shutil.copyfile(ROOT / "LICENSE", output / "node/LICENSE")  # for the package that npm makes
     protoc([*protos, *GOOGLE_RPC], "--include_imports", f"--descriptor_set_out={output / 'falrpc.binpb'}")
 
 
@@ -91,9 +92,8 @@ def generate_node(directory: Path, protos: list[str]) -> None:
         print("generated/node: not generated, npm is missing", file=sys.stderr)
         return
     tools = TOOLS / "node"
-    lock = (PROTOS / "node/package-lock.json").read_text()
-    installed = tools / "package-lock.json"
-    if not (tools / "node_modules").exists() or installed.read_text() != lock:
+    lock, installed = PROTOS / "node/package-lock.json", tools / "node_modules/.package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
         shutil.copytree(PROTOS / "node", tools, dirs_exist_ok=True)
         subprocess.run(["npm", "ci", "--silent", "--prefer-offline"], check=True, cwd=tools)
     protoc(

@@ -37,8 +37,12 @@ class Caller:
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(asked).encode() + b"\n")
         await self.process.stdin.drain()
-        async with asyncio.timeout(timeout_seconds + _ANSWER_SECONDS_MAX):
-            line = await self.process.stdout.readline()
+        try:
+            async with asyncio.timeout(timeout_seconds + _ANSWER_SECONDS_MAX):
+                line = await self.process.stdout.readline()
+        except TimeoutError:
+            self.process.kill()  # else the next call would get this one's answer
+            raise
         assert line, f"the program has ended: {self.said()}"
         told: dict[str, Any] = json.loads(line)
         return told

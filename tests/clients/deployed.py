@@ -82,7 +82,7 @@ async def gateway_behind_envoy(**settings: Any) -> AsyncIterator[Proxied]:
 
 def _filled(upstream: str, origin: str) -> str:
     """The file with addresses. The command must change each of its places, and nothing else."""
-    [command] = re.findall(r"```sh\n(sed .*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+    [command] = re.findall(r"```sh\n(sed .*?) > filled.yaml\n", (DEPLOY / "README.md").read_text(), re.DOTALL)
     if not origin:
         command = "".join(line for line in command.splitlines(keepends=True) if "ORIGIN" not in line)
     host, _, port = upstream.rpartition(":")

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import trustme
 from tests.clients.languages import ROOT, Language
 from tests.clients.strict_service import TOKEN, strict_service
@@ -21,9 +22,12 @@ uploaded   http://\S+/photo\.jpg
 cut out    512x512 http://\S+\.png
 accepted   {UUID}
 (waiting    position \d+
-)*(running
-)?(log        step \d/4
-)*picture    seed 15860307465884635512 http://\S+/image\.png
+)+running
+log        step 1/4
+log        step 2/4
+log        step 3/4
+log        step 4/4
+picture    seed 15860307465884635512 http://\S+/image\.png
 step       node_1 fal-ai/fast-sdxl submitted
 step       node_1 completed
 step       node_2 fal-ai/imageutils/rembg submitted
@@ -44,6 +48,7 @@ class ExampleTests:
         self, language: Language, emulator_url: str, fal: Fal
     ) -> None:
         """It uploads, runs, subscribes, streams, and handles a violation; a request it takes back."""
+        followed(fal)
         fal.will("queue", delay_seconds=60, after=1)
         async with running_gateway(emulator_url=emulator_url) as gateway:
             ended = await example(language, FALRPC_ADDRESS=gateway.address)
@@ -54,6 +59,7 @@ class ExampleTests:
 
     async def test_a_quota(self, language: Language, emulator_url: str, fal: Fal) -> None:
         """When the queue is too long it says when to try again, and goes on."""
+        followed(fal)
         body = '{"detail":"Queue is too long"}'
         fal.will(
             "answer",
@@ -89,6 +95,17 @@ class ExampleTests:
         line = refusal(await example(language, FALRPC_ADDRESS=f"127.0.0.1:{unused_port}"))
         assert line.startswith("falrpc: UNAVAILABLE: ")
         assert re.search("connection refused|ECONNREFUSED", line, re.IGNORECASE), line
+
+    @pytest.mark.parametrize("address", ["localhost:99999", "localhost:port", "http://localhost:50051"])
+    async def test_an_address_that_is_none(self, address: str, language: Language) -> None:
+        """It is refused, in one line."""
+        assert refusal(await example(language, FALRPC_ADDRESS=address)).startswith("falrpc: ")
+
+    async def test_a_ca_file_that_is_missing(self, language: Language) -> None:
+        """It is named, in one line."""
+        line = refusal(await example(language, FALRPC_CA_FILE="/no/such/ca.pem"))
+        assert line.startswith("falrpc: ")
+        assert "/no/such/ca.pem" in line
 
     async def test_an_expired_certificate(self, language: Language, tmp_path: Path) -> None:
         """A certificate that has expired is named as the reason, in one line."""
@@ -126,6 +143,12 @@ class ExampleTests:
             assert line == "falrpc: UNAUTHENTICATED: a bearer token is needed (set FALRPC_TOKEN)"
             line = refusal(await example(language, **given, FALRPC_TOKEN=TOKEN))
             assert line == "falrpc: UNIMPLEMENTED: let in, but nothing is served here"
+
+
+def followed(fal: Fal) -> None:
+    """Lets fal take its time with the request that is subscribed to, so that all of its states are seen."""
+    fal.will("queue", delay_seconds=10, position=2)
+    fal.will("slow", operation="work", endpoint="fal-ai/fast-sdxl", seconds=0.5)
 
 
 async def example(language: Language, **environment: str) -> "subprocess.CompletedProcess[str]":

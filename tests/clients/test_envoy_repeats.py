@@ -16,7 +16,7 @@ DRAIN_SECONDS = 8  # 5 by default; Envoy needs 3
 READS_TRIES = 3  # envoy.yaml: num_retries: 2
 REPEATED = ("Status", "Result", "Cancel")
 HANDLE = v1.RequestHandle(endpoint_id="emulator/echo", request_id="7d1c2c0e-6a0b-4f6e-9b0e-0c6d0b1f2a11")
-PAID = ("Run", "Submit", "Stream", "StreamWorkflow")
+PAID = ("Run", "Submit", "Subscribe", "Stream", "StreamWorkflow")
 
 
 @pytest.fixture
@@ -81,9 +81,13 @@ async def test_a_status_is_saved_by_repeating(proxied: Proxied, fal: Fal) -> Non
 async def paid(proxied: Proxied, method: str) -> Any:
     """Makes a paid call that fails. Returns how."""
     endpoint_id = "workflows/emulator/replay" if method == "StreamWorkflow" else "emulator/echo"
-    request = getattr(v1, f"{method}Request")(endpoint_id=endpoint_id)
+    request: Any = getattr(v1, "SubmitRequest" if method == "Subscribe" else f"{method}Request")
+    request = request(endpoint_id=endpoint_id)
+    if method == "Subscribe":
+        request = v1.SubscribeRequest(submit=request)
     call = getattr(proxied.stub, method)(request, timeout=LONG)
-    return (await messages_and_failure(call))[1] if method.startswith("Stream") else await failure_of(call)
+    is_stream = method.startswith("S") and method != "Submit"
+    return (await messages_and_failure(call))[1] if is_stream else await failure_of(call)
 
 
 async def read(proxied: Proxied, method: str) -> Any:

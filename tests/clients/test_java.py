@@ -1,5 +1,8 @@
 """The client in Java, and its helper's own tests."""
 
+import zipfile
+from xml.etree import ElementTree
+
 import pytest
 from tests.clients.conformance import ClientTests, RepeatTests
 from tests.clients.examples import ExampleTests
@@ -10,12 +13,15 @@ pytestmark = pytest.mark.timeout(SECONDS_MAX)
 
 
 def test_the_helper(language: Language) -> None:
-    """The build ran its tests, and made the jars that are published."""
-    reports = (GENERATED / "java/target/surefire-reports").glob("*.txt")
-    assert any("Tests run: " in report.read_text() for report in reports)
-    jars = {jar.name for jar in (GENERATED / "java/target").glob("*.jar")}
+    """The build ran its tests, and made the jars that are published, with the licence in them."""
+    built = GENERATED / "java/target"
+    reports = [ElementTree.parse(path).getroot() for path in (built / "surefire-reports").glob("*.xml")]
+    assert sum(int(report.attrib["tests"]) for report in reports) > 50
+    assert all(report.attrib[kind] == "0" for report in reports for kind in ("failures", "errors", "skipped"))
     for kind in ("", "-sources", "-javadoc"):
-        assert any(name.endswith(f"SNAPSHOT{kind}.jar") for name in jars), jars
+        [jar] = built.glob(f"falrpc-grpc-*-SNAPSHOT{kind}.jar")
+        names = zipfile.ZipFile(jar).namelist()
+        assert kind == "-javadoc" or "META-INF/LICENSE" in names, names
 
 
 class TestClient(ClientTests):

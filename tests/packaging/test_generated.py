@@ -11,9 +11,12 @@ from tools import generated_files
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(
-    not generated_files.GENERATOR.exists(), reason="build/gen-venv is missing: run it as `make test`"
-)
+pytestmark = [
+    pytest.mark.timeout(600),  # the generators may have to be fetched
+    pytest.mark.skipif(
+        not generated_files.GENERATOR.exists(), reason="build/gen-venv is missing: run it as `make test`"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def test_the_wheel_installs_two_packages(image: Path) -> None:
         assert "falrpc = falrpc_server.cli:main" in archive.read(entry_points).decode()
     top = {name.partition("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == {"falrpc", "falrpc_server"}
-    assert "falrpc/py.typed" in names
+    assert {"falrpc/py.typed", "falrpc/service_config.json"} <= set(names)
     assert not [name for name in names if "__pycache__" in name or "/tests/" in name]
 
 
