@@ -5,7 +5,7 @@ import { pipeline, Readable } from "node:stream";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Client, credentials as channelCredentials, Metadata, status } from "@grpc/grpc-js";
 import { FalService } from "./gen/falrpc/v1/fal_service_pb.js";
-import { IN_ORDER } from "./order.js";
+import { MENDED } from "./mended.js";
 
 const CHUNK_BYTES = 256 * 1024;
 const DEFAULTS = {
@@ -18,7 +18,7 @@ const DEFAULTS = {
   "grpc.keepalive_permit_without_calls": 1,
   "grpc.max_receive_message_length": 64 * 1024 * 1024,
   "grpc.max_send_message_length": 64 * 1024 * 1024,
-  [IN_ORDER]: 1,
+  [MENDED]: 1,
 };
 
 export function connect(target, { token, credentials, options } = {}) {

@@ -1,4 +1,6 @@
 /** A falrpc of this process: its methods do what a test says. */
+import { once } from "node:events";
+import { createConnection, createServer } from "node:net";
 import { anyPack } from "@bufbuild/protobuf/wkt";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Metadata, Server, ServerCredentials, status } from "@grpc/grpc-js";
@@ -53,3 +55,30 @@ export function failure(code, { info = {}, details = [], message = "it failed" }
 
 export const unavailable = () => failure(status.UNAVAILABLE);
 export const handle = { endpointId: "a/b", requestId: "r" };
+
+/** Serves like `serve`, and writes down the frames that the client sends: `{ type, flags }`, in their order. */
+export async function overheard(test, handlers) {
+  const { port } = await serve(test, handlers);
+  const frames = [];
+  const proxy = createServer((socket) => {
+    const onward = createConnection(port, "127.0.0.1");
+    let rest = Buffer.alloc(0);
+    let skip = 24; // the preface
+    socket.on("data", (bytes) => {
+      rest = Buffer.concat([rest, bytes]);
+      for (;;) {
+        const gone = Math.min(skip, rest.length);
+        [rest, skip] = [rest.subarray(gone), skip - gone];
+        if (rest.length < 9) break;
+        frames.push({ type: rest[3], flags: rest[4] });
+        skip = 9 + rest.readUIntBE(0, 3);
+      }
+    });
+    socket.pipe(onward).pipe(socket);
+    for (const end of [socket, onward]) end.on("error", () => {}).on("close", () => (socket.destroy(), onward.destroy()));
+  });
+  await once(proxy.listen(0, "127.0.0.1"), "listening");
+  const client = connect(`127.0.0.1:${proxy.address().port}`);
+  test.after(() => (client.close(), proxy.close()));
+  return { client, frames };
+}

@@ -9,7 +9,7 @@ import { setTimeout as pause } from "node:timers/promises";
 
 import { connect, status, upload } from "falrpc";
 
-import { failure, serve } from "./server.mjs";
+import { failure, overheard, serve } from "./server.mjs";
 
 /** Takes all and answers with how much it was, its digest, and how large the largest chunk was. */
 async function take(call, answer) {
@@ -62,6 +62,43 @@ test("a reader that fails cancels the call, and its error is thrown", async (t) 
   }
   await assert.rejects(upload(client, { fileName: "a" }, source(), { timeoutSeconds: 60 }), { message: "the disk broke" });
   await gone;
+});
+
+const [DATA, HEADERS, RST_STREAM, END_STREAM] = [0, 1, 3, 1];
+const aborted = () => {
+  const controller = new AbortController();
+  return { fail: () => (controller.abort(), new Promise(() => {})), signal: controller.signal };
+};
+const ends = {
+  "at its source": () => ({ fail: () => Promise.reject(new Error("the disk broke")) }),
+  "by a signal": aborted,
+  "by its deadline": () => ({ fail: () => new Promise(() => {}), timeoutSeconds: 0.05 }),
+};
+for (const [name, how] of Object.entries(ends)) {
+  test(`an upload that ends ${name} never looks whole to the server`, async (t) => {
+    const { client, frames } = await overheard(t, { upload: (call) => call.on("error", () => {}).resume() });
+    for (let i = 0; i < 40; i++) {
+      const { fail, signal, timeoutSeconds = 60 } = how();
+      async function* source() {
+        yield bytes.subarray(0, i * 5000 + 1);
+        await pause(10); // it is sent
+        await fail();
+      }
+      await assert.rejects(upload(client, { fileName: "a" }, source(), { signal, timeoutSeconds }));
+    }
+    const count = (wanted, flag = 0) => frames.filter(({ type, flags }) => type === wanted && (flags & flag) === flag).length;
+    for (let i = 0; i < 500 && count(RST_STREAM) < count(HEADERS); i++) await pause(20);
+    assert.ok(count(HEADERS) > 20, `only ${count(HEADERS)} began`);
+    assert.equal(count(DATA, END_STREAM), 0);
+    assert.equal(count(RST_STREAM), count(HEADERS));
+  });
+}
+
+test("an upload that is whole says so, and is not reset", async (t) => {
+  const { client, frames } = await overheard(t, { upload: take });
+  await upload(client, { fileName: "a" }, bytes, { timeoutSeconds: 60 });
+  assert.equal(frames.filter(({ type, flags }) => type === DATA && flags & END_STREAM).length, 1);
+  assert.equal(frames.filter(({ type }) => type === RST_STREAM).length, 0);
 });
 
 test("a chunk that is no bytes is refused, and cancels the call", async (t) => {
