@@ -22,6 +22,8 @@ const DEFAULTS = {
 };
 
 export function connect(target, { token, credentials, options } = {}) {
+  // grpc-js would show it in an error of each call.
+  if (token && !/^[!-~]+$/.test(token)) throw new TypeError("falrpc: a token is printable ASCII without spaces");
   const isLocal = isLoopback(target);
   credentials ??= isLocal ? channelCredentials.createInsecure() : channelCredentials.createSsl();
   // grpc-js would look for this machine behind the proxy of the environment, too.

@@ -49,6 +49,11 @@ test("the token and the metadata of a call are sent with it", async (t) => {
   assert.deepEqual(seen, [[["Bearer secret"], ["1"], [Buffer.from([0, 255])], "a/b"]]);
 });
 
+test("a token that no header can carry is refused, and not shown", () => {
+  for (const token of ["secret\n", "sec ret", "secrét", "secret\0"])
+    assert.throws(() => connect("localhost:1", { token }), (error) => error.name === "TypeError" && !/secr/.test(error.message));
+});
+
 test("a message of nearly 64 MiB passes both ways, and a larger one neither way", async (t) => {
   const seen = [];
   const run = ({ request }, answer) => {
