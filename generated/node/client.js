@@ -119,7 +119,7 @@ async function clientStream(requests, encode, start, failed) {
 }
 
 function isLoopback(target) {
-  const addresses = target.replace(/^(dns|ipv4|ipv6):(\/\/[^/]*\/)?/, "").split(",");
+  const addresses = target.replace(/^(dns|ipv4|ipv6):(\/\/\/)?/, "").toLowerCase().split(",");
   return addresses.every((address) => {
     const host = isIPv6(address) ? address : address.replace(/:\d*$/, "").replace(/^\[(.*)\]$/, "$1");
     return host === "localhost" || host === "::1" || (isIPv4(host) && host.startsWith("127."));

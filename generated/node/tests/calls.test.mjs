@@ -140,9 +140,10 @@ test("TLS is spoken to all but this machine", async (t) => {
   assert.equal(first[0], 22); // a handshake
 });
 
-const plain = ["localhost:1", "127.0.0.1:1", "127.1.2.3", "[::1]:1", "::1", "dns:localhost:1", "dns:///localhost:1"];
+const plain = ["localhost:1", "127.0.0.1:1", "127.1.2.3", "[::1]:1", "::1", "dns:localhost:1", "dns:///LocalHost:1"];
 const remote = ["localhost.example.com:1", "127.0.0.1.example.com:1", "example.com", "[::2]:1", "ipv4:127.0.0.1:1,10.0.0.1:1"];
-for (const target of [...plain, "dns://10.0.0.1/localhost:1", "ipv6:[::1]:1", "ipv4:127.0.0.1:1,127.0.0.2:1", ...remote]) {
+remote.push("dns://10.0.0.1/localhost:1", "0.0.0.0:1/localhost");
+for (const target of [...plain, "ipv6:[::1]:1", "ipv4:127.0.0.1:1,127.0.0.2:1", ...remote]) {
   test(`${target} is ${remote.includes(target) ? "no address of" : "an address of"} this machine`, (t) => {
     const secure = t.mock.method(credentials, "createSsl");
     connect(target).close();
