@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { EventEmitter, once } from "node:events";
 import { constants, createServer } from "node:http2";
+import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 
@@ -125,7 +126,7 @@ test("an error of the server ends an upload whose source is silent or endless", 
     const call = upload(client, { fileName: "a" }, source, { timeoutSeconds: 60 });
     await assert.rejects(call, { code: status.INVALID_ARGUMENT });
   }
-  await pause(50);
+  for (let i = 0; i < 500 && closed.length === 0; i++) await pause(20);
   assert.deepEqual(closed, ["endless"]);
 });
 
@@ -166,8 +167,9 @@ test("a server that is slow slows the reader down", async (t) => {
     for (; read < 400; read++) yield Buffer.alloc(256 * 1024);
   }
   const call = upload(client, { fileName: "a" }, source(), { timeoutSeconds: 60 });
+  for (let i = 0; i < 500 && read < 2; i++) await pause(20);
   await pause(500);
-  assert.ok(read < 60, `${read} of 400 chunks were read`);
+  assert.ok(read >= 2 && read < 60, `${read} of 400 chunks were read`);
   go();
   assert.equal((await call).size, 400n * 256n * 1024n);
 });
@@ -182,6 +184,23 @@ test("a signal or a deadline ends an upload whose source is silent", async (t) =
   await assert.rejects(aborted, (error) => error.code === status.CANCELLED && error.cause === signal.reason);
   const late = upload(client, { fileName: "a" }, silent(), { timeoutSeconds: 0.1 });
   await assert.rejects(late, { code: status.DEADLINE_EXCEEDED });
+});
+
+test("a file's stream is closed with its call, however that ends", async (t) => {
+  const early = (call, answer) => call.once("data", () => answer(failure(status.INVALID_ARGUMENT)));
+  const { client } = await serve(t, { upload: early });
+  const silent = () => new PassThrough();
+  const file = () => createReadStream(process.execPath);
+  const calls = [
+    [silent(), { timeoutSeconds: 60 }, status.INVALID_ARGUMENT],
+    [file(), { timeoutSeconds: 60 }, status.INVALID_ARGUMENT],
+    [silent(), { timeoutSeconds: 0 }, status.DEADLINE_EXCEEDED],
+    [file(), { signal: AbortSignal.abort() }, status.CANCELLED],
+  ];
+  for (const [source, how, code] of calls) {
+    await assert.rejects(upload(client, { fileName: "a" }, source, how), { code });
+    assert.ok(source.destroyed);
+  }
 });
 
 test("a server that can't be reached fails an upload", async () => {
