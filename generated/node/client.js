@@ -87,15 +87,23 @@ function serverStream(request, encode, start, failed) {
   const call = start([encode(request)]);
   let failure; // it may come before anybody reads
   call.on("error", (error) => (failure = failed(error)));
+  async function* read() {
+    try {
+      yield* call;
+    } finally {
+      call.cancel(); // the reader may have left; no effect after the end
+    }
+    if (failure) throw failure;
+  }
+  let messages;
   return {
     cancel: () => call.cancel(),
-    async *[Symbol.asyncIterator]() {
-      try {
-        yield* call;
-      } finally {
-        call.cancel(); // the reader may have left; no effect after the end
-      }
-      if (failure) throw failure;
+    [Symbol.asyncIterator]() {
+      if (messages) throw new TypeError("falrpc: a stream is read once");
+      messages = read();
+      const leave = messages.return.bind(messages);
+      messages.return = (value) => (call.cancel(), leave(value)); // if it has not begun, it runs nothing
+      return messages;
     },
   };
 }

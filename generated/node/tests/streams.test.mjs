@@ -7,7 +7,9 @@ import { setTimeout as pause } from "node:timers/promises";
 
 import { connect, reason, status } from "falrpc";
 
-import { failure, serve } from "./server.mjs";
+import { failure, overheard, serve } from "./server.mjs";
+
+const [HEADERS, RST_STREAM] = [1, 3]; // frames
 
 const event = (value) => ({ kind: { case: "event", value: { value: { case: "json", value: `${value}` } } } });
 
@@ -34,6 +36,27 @@ test("leaving the loop cancels the call", async (t) => {
   const { client } = await serve(t, seen);
   for await (const { kind } of client.stream({}, { timeoutSeconds: 60 })) if (kind.case === "event") break;
   await seen.calls[0];
+});
+
+test("a stream that is given up before anything was read cancels the call", async (t) => {
+  const { client, frames } = await overheard(t, { stream: () => {} });
+  const begun = (wanted) => frames.filter(({ type }) => type === wanted).length;
+  const stream = client.stream({}, { timeoutSeconds: 60 });
+  const reading = stream[Symbol.asyncIterator]();
+  for (let i = 0; i < 500 && begun(HEADERS) === 0; i++) await pause(20);
+  assert.deepEqual(await reading.return("gone"), { value: "gone", done: true });
+  for (let i = 0; i < 500 && begun(RST_STREAM) === 0; i++) await pause(20);
+  assert.deepEqual([begun(HEADERS), begun(RST_STREAM)], [1, 1]);
+});
+
+test("a stream is read once", async (t) => {
+  const { client } = await serve(t, { stream: (call) => (call.write(event(1)), call.end()) });
+  const stream = client.stream({}, { timeoutSeconds: 60 });
+  const read = async () => {
+    for await (const message of stream) assert.equal(message.kind.case, "event");
+  };
+  await read();
+  await assert.rejects(read(), { name: "TypeError", message: /once/ });
 });
 
 test("an error in the loop cancels the call", async (t) => {
@@ -129,7 +152,7 @@ test("a reader who is slow slows the server down", async (t) => {
   };
   const { client } = await serve(t, { stream });
   const reading = client.stream({}, { timeoutSeconds: 60 })[Symbol.asyncIterator]();
-  await reading.next();
+  assert.equal((await reading.next()).value.kind.case, "event");
   await pause(300);
   assert.ok(written < 200, `${written} of 1000 were sent`);
   await reading.return();
