@@ -100,7 +100,7 @@ async function queueAndCancel(client) {
     await client.cancel({ handle }, { timeoutSeconds: 60 });
     console.log("queued    ", `${handle.requestId}, cancelled`);
   } catch (error) {
-    if (error.code !== status.RESOURCE_EXHAUSTED) throw error;
+    if (reason(error) !== "QUEUE_TOO_LONG") throw error;
     console.log("quota     ", `${reason(error)}, try again in ${retryAfter(error)}s`);
   }
 }
