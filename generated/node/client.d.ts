@@ -5,7 +5,7 @@ import type { FalService, UploadHeaderSchema, UploadResponse } from "./gen/falrp
 
 /** What {@link connect} may be told besides the target. */
 export interface ConnectOptions {
-  /** A bearer token that is sent with every call, over plaintext, too. */
+  /** A bearer token that is sent with every call, over plaintext, too: printable ASCII without spaces. */
   token?: string;
   /** Instead of TLS with the usual authorities, or of plaintext to this machine: `credentials.createSsl(…)`. */
   credentials?: ChannelCredentials;
@@ -25,7 +25,10 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
-/** The messages of a call as they come, to be read once. Leaving the loop cancels the call. */
+/**
+ * The messages of a call as they come, to be read once; a second reading throws a TypeError. Leaving the loop cancels
+ * the call.
+ */
 export interface ServerStream<T> extends AsyncIterable<T> {
   /** Ends the call; who reads it gets CANCELLED. */
   cancel(): void;
@@ -59,12 +62,15 @@ export type FalClient = { [K in keyof Methods]: Method<Methods[K]> } & {
  * It speaks TLS unless the target is this machine or `credentials` are given. Calls are spread over all addresses of
  * the target (`dns:///name:port` for a headless service). Status, StreamStatus, Result and Cancel are repeated on
  * UNAVAILABLE; what costs money never is. A message may have 64 MiB.
+ *
+ * @throws TypeError when no header can carry the token
  */
 export function connect(target: string, options?: ConnectOptions): FalClient;
 
 /**
  * Stores a file of any size and returns where. Of the header only the file name is required; give the size when you
- * know it. The source is read as fast as it is sent on; when it fails, the call is cancelled and its error thrown.
+ * know it. The source is read as fast as it is sent on; when it fails, the call is cancelled and its error thrown. A
+ * stream of Node's is destroyed when the call ends, however that is.
  */
 export function upload(
   client: Pick<FalClient, "upload">,
