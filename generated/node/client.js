@@ -49,7 +49,10 @@ function caller(channel, token, { name, methodKind, input, output }) {
     server_streaming: ["makeServerStreamRequest", serverStream],
     client_streaming: ["makeClientStreamRequest", clientStream],
   }[methodKind];
-  const encode = (request) => Buffer.from(toBinary(input, create(input, request)));
+  const encode = (request) => {
+    const { buffer, byteOffset, byteLength } = toBinary(input, create(input, request));
+    return Buffer.from(buffer, byteOffset, byteLength); // no copy
+  };
   return (request, { timeoutSeconds, deadline, metadata, signal } = {}) => {
     if (timeoutSeconds !== undefined) deadline = Date.now() + timeoutSeconds * 1000;
     const headers = new Metadata();

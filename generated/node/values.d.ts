@@ -3,7 +3,7 @@ import type { Input, Output } from "./gen/falrpc/v1/payload_pb.js";
 /**
  * Turns a value into a model's input, by its JSON form. A bigint keeps all its digits.
  *
- * @throws TypeError when the value has no JSON form, or a number in it is not finite
+ * @throws TypeError when the value has no JSON form, or a number in it is not finite; RangeError when it holds itself
  */
 export function input(value: unknown): Input;
 

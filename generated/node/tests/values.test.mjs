@@ -46,4 +46,7 @@ test("an input is the value's JSON, as it is", () => {
 
 test("a value without a JSON form is refused", () => {
   for (const value of [undefined, () => {}, { a: NaN }, [Infinity]]) assert.throws(() => input(value), TypeError);
+  const own = {};
+  own.own = own;
+  assert.throws(() => input(own), RangeError);
 });
