@@ -6,17 +6,18 @@
 // of its certificate, if it speaks TLS with one of its own.
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
+import { fileURLToPath } from "node:url";
 
 import { connect, credentials, decode, fieldViolations, input, reason, retryAfter, status, upload } from "falrpc";
 import { RequestState } from "falrpc/v1";
 
-const { FALRPC_ADDRESS = "localhost:50051", FALRPC_TOKEN: token, FALRPC_CA_FILE } = process.env;
+const { FALRPC_ADDRESS, FALRPC_TOKEN: token, FALRPC_CA_FILE } = process.env;
 const SDXL = "fal-ai/fast-sdxl";
 
-async function main(path = new URL("../photo.jpg", import.meta.url).pathname) {
-  const client = connect(FALRPC_ADDRESS, {
+async function main(path = fileURLToPath(new URL("../photo.jpg", import.meta.url))) {
+  const client = connect(FALRPC_ADDRESS || "localhost:50051", {
     token,
-    credentials: FALRPC_CA_FILE && credentials.createSsl(await readFile(FALRPC_CA_FILE)),
+    credentials: FALRPC_CA_FILE ? credentials.createSsl(await readFile(FALRPC_CA_FILE)) : undefined,
   });
   try {
     const url = await uploadPicture(client, path);
