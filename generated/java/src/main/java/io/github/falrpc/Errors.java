@@ -13,18 +13,17 @@ public final class Errors {
 
   /** Whether the same call may be made again: falrpc itself says that nothing was accepted, or it only read. */
   public static boolean safeToRepeat(Throwable error) {
-    return Status.fromThrowable(error).getCode() == Status.Code.UNAVAILABLE
-        && detail(error, ErrorInfo.class).filter(info -> info.getDomain().matches("falrpc|fal\\.ai")).isPresent();
+    return Status.fromThrowable(error).getCode() == Status.Code.UNAVAILABLE && info(error).isPresent();
   }
 
   /** The reason as docs/errors.md lists it; empty when the status is not falrpc's. */
   public static String reason(Throwable error) {
-    return detail(error, ErrorInfo.class).map(ErrorInfo::getReason).orElse("");
+    return info(error).map(ErrorInfo::getReason).orElse("");
   }
 
   /** What falrpc tells besides: delivery, request_id, http_status and others. */
   public static Map<String, String> metadata(Throwable error) {
-    return detail(error, ErrorInfo.class).map(ErrorInfo::getMetadataMap).orElse(Map.of());
+    return info(error).map(ErrorInfo::getMetadataMap).orElse(Map.of());
   }
 
   /** How long to wait before the same call may succeed; empty when nothing is known of that. */
@@ -38,6 +37,10 @@ public final class Errors {
     return detail(error, BadRequest.class).map(BadRequest::getFieldViolationsList).orElse(List.of());
   }
 
+  private static Optional<ErrorInfo> info(Throwable error) {
+    return detail(error, ErrorInfo.class).filter(info -> info.getDomain().matches("falrpc|fal\\.ai"));
+  }
+
   private static <T extends Message> Optional<T> detail(Throwable error, Class<T> type) {
     try {
       com.google.rpc.Status status = StatusProto.fromThrowable(error);
@@ -47,8 +50,7 @@ public final class Errors {
         }
       }
     } catch (InvalidProtocolBufferException | IllegalArgumentException e) {
-      // details that are broken or belong to another status tell nothing
-    }
+    } // details that are broken or belong to another status tell nothing
     return Optional.empty();
   }
 }

@@ -45,15 +45,18 @@ class ErrorsTest {
     assertEquals(List.of(), Errors.fieldViolations(error));
   }
 
-  /** Only UNAVAILABLE with falrpc's ErrorInfo promises that the call may be repeated. */
+  /** Only UNAVAILABLE with falrpc's ErrorInfo promises that the call may be repeated; no other's ErrorInfo is read. */
   @ParameterizedTest
   @CsvSource({
-    "UNAVAILABLE, falrpc, true", "UNAVAILABLE, fal.ai, true", "UNAVAILABLE, falXai, false",
-    "UNAVAILABLE, example.com, false", "UNKNOWN, falrpc, false", "ABORTED, fal.ai, false",
-    "RESOURCE_EXHAUSTED, falrpc, false"
+    "UNAVAILABLE, falrpc, true, true", "UNAVAILABLE, fal.ai, true, true", "UNAVAILABLE, falXai, false, false",
+    "UNAVAILABLE, example.com, false, false", "UNKNOWN, falrpc, false, true", "ABORTED, fal.ai, false, true",
+    "RESOURCE_EXHAUSTED, falrpc, false, true"
   })
-  void promises(Code code, String domain, boolean isSafe) {
-    assertEquals(isSafe, Errors.safeToRepeat(failure(code, info(domain, "SOME_REASON"))));
+  void promises(Code code, String domain, boolean isSafe, boolean isRead) {
+    var failure = failure(code, info(domain, "SOME_REASON"));
+    assertEquals(isSafe, Errors.safeToRepeat(failure));
+    assertEquals(isRead ? "SOME_REASON" : "", Errors.reason(failure));
+    assertEquals(isRead ? Map.of("delivery", "NOT_SENT") : Map.of(), Errors.metadata(failure));
   }
 
   /** The details are found, whichever order they have. */

@@ -146,7 +146,7 @@ class UploadTest {
   void hearsRefusals() throws Exception {
     var tooLarge = com.google.rpc.Status.newBuilder()
         .setCode(Status.Code.RESOURCE_EXHAUSTED.value())
-        .addDetails(Any.pack(ErrorInfo.newBuilder().setReason("UPLOAD_TOO_LARGE").build()))
+        .addDetails(Any.pack(ErrorInfo.newBuilder().setDomain("falrpc").setReason("UPLOAD_TOO_LARGE").build()))
         .build();
     Storage refusing = new Storage() {
       @Override
