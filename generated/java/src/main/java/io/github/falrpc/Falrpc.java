@@ -42,7 +42,7 @@ public final class Falrpc {
   }
 
   static boolean isLoopback(String target) {
-    return target.matches("(?i)(.*/)?(localhost|127(\\.\\d{1,3}){3}|\\[::1]|::1)(:\\d+)?");
+    return target.matches("(?i)(dns:///)?(localhost|127(\\.\\d{1,3}){3}|\\[::1])(:\\d+)?");
   }
 
   /**

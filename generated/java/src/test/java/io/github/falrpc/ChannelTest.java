@@ -182,7 +182,8 @@ class ChannelTest {
   @ParameterizedTest
   @CsvSource({
     "localhost:PORT, false", "LocalHost:PORT, false", "127.0.0.1:PORT, false", "127.1.2.3:PORT, false",
-    "dns:///localhost:PORT, false", "0.0.0.0:PORT, true", "dns:///0.0.0.0:PORT, true"
+    "dns:///localhost:PORT, false", "0.0.0.0:PORT, true", "dns:///0.0.0.0:PORT, true",
+    "0.0.0.0:PORT/localhost, true"
   })
   void speaksTls(String target, boolean isTls) throws Exception {
     try (ServerSocket listener = new ServerSocket(0)) {
@@ -191,11 +192,12 @@ class ChannelTest {
     }
   }
 
-  /** Names that only begin or end as this machine's do are other machines, and ::1 is this one. */
+  /** Targets that only begin or end as this machine's do are other machines', and ::1 is this one. */
   @ParameterizedTest
   @CsvSource({
     "localhost.example.com:1, true", "127.0.0.1.example.com:1, true", "my-localhost:1, true", "[::1]:1, false",
-    "example.com/localhost, false", "dns:///[::1]:1, false", "fal.example.com, true"
+    "example.com/localhost, true", "dns:///example.com:1/localhost, true", "0.0.0.0:1/localhost, true",
+    "dns://example.com/localhost:1, true", "dns:///[::1]:1, false", "DNS:///localhost, false", "fal.example.com, true"
   })
   void knowsLoopback(String target, boolean isTls) {
     assertEquals(!isTls, Falrpc.isLoopback(target));
