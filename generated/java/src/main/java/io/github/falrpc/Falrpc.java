@@ -3,7 +3,7 @@ package io.github.falrpc;
 import com.fasterxml.jackson.core.*;
 import com.fasterxml.jackson.core.json.JsonWriteFeature;
 import com.fasterxml.jackson.core.type.TypeReference;
-import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.*;
 import com.fasterxml.jackson.databind.cfg.JsonNodeFeature;
 import com.fasterxml.jackson.databind.json.JsonMapper;
 import com.google.gson.Gson;
@@ -12,10 +12,8 @@ import io.github.falrpc.v1.*;
 import io.grpc.*;
 import io.grpc.stub.*;
 import java.io.*;
-import java.lang.reflect.Type;
 import java.util.Map;
-import java.util.concurrent.Executor;
-import java.util.concurrent.TimeUnit;
+import java.util.concurrent.*;
 
 /** Connects Java programs to falrpc, and turns values into inputs and outputs into values. */
 public final class Falrpc {
@@ -54,13 +52,14 @@ public final class Falrpc {
    */
   public static ManagedChannelBuilder<?> channel(String target, ChannelCredentials credentials) {
     Reader serviceConfig = new InputStreamReader(Falrpc.class.getResourceAsStream("service_config.json"));
-    return Grpc.newChannelBuilder(target, credentials)
+    ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(target, credentials)
         .defaultServiceConfig(new Gson().<Map<String, ?>>fromJson(serviceConfig, Map.class))
         .enableRetry()
         .keepAliveTime(30, TimeUnit.SECONDS)
         .keepAliveTimeout(10, TimeUnit.SECONDS)
         .keepAliveWithoutCalls(true)
         .maxInboundMessageSize(MESSAGE_BYTES_MAX);
+    return target.startsWith("xds:") ? builder : builder.disableServiceConfigLookUp(); // DNS decides on no repeats
   }
 
   /** Sends a bearer token with every call of a stub, also over plaintext: {@code stub.withCallCredentials(…)}. */
@@ -94,21 +93,21 @@ public final class Falrpc {
    * @throws UncheckedIOException the output is not JSON, or does not fit the type
    */
   public static <T> T decode(Output output, Class<T> type) {
-    return decode(output, (Type) type);
+    return decode(output, JSON.constructType(type));
   }
 
   /** Reads a JSON output into a value of a type such as {@code new TypeReference<List<Picture>>() {}}. */
   public static <T> T decode(Output output, TypeReference<T> type) {
-    return decode(output, type.getType());
+    return decode(output, JSON.constructType(type));
   }
 
-  private static <T> T decode(Output output, Type type) {
+  private static <T> T decode(Output output, JavaType type) {
     if (!output.hasJson()) {
       String found = output.hasBinary() ? output.getBinary().getContentType() : "empty";
       throw new UncheckedIOException(new IOException("output: not JSON but " + found));
     }
     try {
-      return JSON.readValue(output.getJson(), JSON.constructType(type));
+      return JSON.readValue(output.getJson(), type);
     } catch (JsonProcessingException e) {
       throw new UncheckedIOException("output: " + e.getOriginalMessage(), e);
     }

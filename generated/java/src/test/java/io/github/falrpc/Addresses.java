@@ -8,14 +8,19 @@ import java.net.InetSocketAddress;
 import java.net.SocketAddress;
 import java.net.URI;
 import java.util.Collection;
+import java.util.Map;
 import java.util.Set;
 import java.util.stream.IntStream;
 
-/** Gives every name with the scheme two: the same addresses on loopback. */
+/** Gives every name of a scheme the same addresses on loopback, and a service config. */
 final class Addresses extends NameResolverProvider {
+  private final String scheme;
+  private final Map<String, ?> serviceConfig;
   private final int[] ports;
 
-  Addresses(int... ports) {
+  Addresses(String scheme, Map<String, ?> serviceConfig, int... ports) {
+    this.scheme = scheme;
+    this.serviceConfig = serviceConfig;
     this.ports = ports;
   }
 
@@ -27,7 +32,10 @@ final class Addresses extends NameResolverProvider {
         var groups = IntStream.of(ports)
             .mapToObj(port -> new EquivalentAddressGroup(new InetSocketAddress("127.0.0.1", port)))
             .toList();
-        listener.onResult(ResolutionResult.newBuilder().setAddressesOrError(StatusOr.fromValue(groups)).build());
+        listener.onResult(ResolutionResult.newBuilder()
+            .setAddressesOrError(StatusOr.fromValue(groups))
+            .setServiceConfig(arguments.getServiceConfigParser().parseServiceConfig(serviceConfig))
+            .build());
       }
 
       @Override
@@ -47,7 +55,7 @@ final class Addresses extends NameResolverProvider {
 
   @Override
   public String getDefaultScheme() {
-    return "two";
+    return scheme;
   }
 
   @Override

@@ -13,6 +13,8 @@ import java.io.InputStream;
 import java.net.ServerSocket;
 import java.net.Socket;
 import java.util.Collections;
+import java.util.List;
+import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
@@ -83,6 +85,30 @@ class ChannelTest {
     }
   }
 
+  /** Who answers for the target's name can't have paid calls repeated; xDS, which lives by that, rules its calls. */
+  @ParameterizedTest
+  @CsvSource({"published, Run, 1", "published, Status, 3", "xds, Run, 5"})
+  void heedsNoConfigOfTheName(String scheme, String method, int times) throws Exception {
+    Map<String, ?> repeating = Map.of("methodConfig", List.of(Map.of(
+        "name", List.of(Map.of()),
+        "retryPolicy", Map.of(
+            "maxAttempts", 5.0, "initialBackoff", "0.01s", "maxBackoff", "0.01s", "backoffMultiplier", 1.0,
+            "retryableStatusCodes", List.of("UNAVAILABLE")))));
+    try (Served served = new Served(new Failing(Status.UNAVAILABLE))) {
+      Addresses names = new Addresses(scheme, repeating, served.port);
+      NameResolverRegistry.getDefaultRegistry().register(names);
+      ManagedChannel channel = Falrpc.channel(scheme + ":///falrpc", InsecureChannelCredentials.create()).build();
+      try {
+        var stub = FalServiceGrpc.newBlockingStub(channel).withDeadlineAfter(60, TimeUnit.SECONDS);
+        assertThrows(StatusRuntimeException.class, () -> call(method, stub));
+        assertEquals(Collections.nCopies(times, method), served.calls);
+      } finally {
+        channel.shutdownNow().awaitTermination(60, TimeUnit.SECONDS);
+        NameResolverRegistry.getDefaultRegistry().deregister(names);
+      }
+    }
+  }
+
   /** A token comes with the call, over plaintext too. */
   @Test
   void sendsToken() throws Exception {
@@ -146,7 +172,7 @@ class ChannelTest {
   void spreadsCalls() throws Exception {
     Failing failing = new Failing(Status.INTERNAL);
     try (Served one = new Served(failing); Served other = new Served(failing)) {
-      NameResolverRegistry.getDefaultRegistry().register(new Addresses(one.port, other.port));
+      NameResolverRegistry.getDefaultRegistry().register(new Addresses("two", Map.of(), one.port, other.port));
       ManagedChannel channel = Falrpc.channel("two:///falrpc", InsecureChannelCredentials.create()).build();
       try {
         var stub = FalServiceGrpc.newBlockingStub(channel);
