@@ -136,7 +136,9 @@ public class Main {
         stub.getChannel(), FalServiceGrpc.getUploadMethod(), stub.getCallOptions());
     try {
       for (JsonNode request : requests) {
-        call.write(read(request, UploadRequest.newBuilder()).build());
+        if (!call.write(read(request, UploadRequest.newBuilder()).build())) {
+          break; // the call has ended, and reading tells how
+        }
       }
       call.halfClose();
       UploadResponse response = call.read();
@@ -146,6 +148,8 @@ public class Main {
       throw e.getStatus().asRuntimeException(e.getTrailers());
     } catch (InterruptedException e) {
       throw new IOException(e);
+    } finally {
+      call.cancel("a request could not be read", null); // does nothing after the status
     }
   }
 
