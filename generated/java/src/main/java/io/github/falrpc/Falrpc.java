@@ -77,7 +77,7 @@ public final class Falrpc {
     };
   }
 
-  /** Turns a record, a map or any other value into an input, by its JSON form. Numbers keep all their digits. */
+  /** Turns a value into an input by its JSON form, all digits kept; throws IllegalArgumentException if it has none. */
   public static Input input(Object value) {
     try {
       return Input.newBuilder().setJson(JSON.writeValueAsString(value)).build();
