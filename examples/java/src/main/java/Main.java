@@ -9,6 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.concurrent.TimeUnit;
 import java.util.logging.Level;
 import java.util.logging.Logger;
@@ -131,7 +132,7 @@ public class Main {
 
   /** Takes no place in a long queue, and gives back the one in a short queue. */
   static void submitUnlessBusy(FalServiceBlockingStub fal) {
-    SubmitRequest.Builder request = submit(Map.of("prompt", "a cat")).toBuilder();
+    SubmitRequest.Builder request = submit(Map.of("prompt", "a cat"));
     request.getQueueBuilder().setMaxQueueLength(1);
     try {
       RequestHandle handle = within(60, fal).submit(request.build()).getHandle();
@@ -141,7 +142,7 @@ public class Main {
       if (!Errors.reason(e).equals("QUEUE_TOO_LONG")) {
         throw e;
       }
-      long seconds = Errors.retryAfter(e).orElseThrow().toSeconds();
+      long seconds = Errors.retryAfter(e).orElseThrow().plusMillis(999).toSeconds(); // rounded up
       System.out.printf("quota      QUEUE_TOO_LONG, try again in %ds%n", seconds);
     }
   }
@@ -150,8 +151,8 @@ public class Main {
     return RunRequest.newBuilder().setEndpointId(endpointId).setInput(Falrpc.input(input)).build();
   }
 
-  static SubmitRequest submit(Map<String, ?> input) {
-    return SubmitRequest.newBuilder().setEndpointId("fal-ai/fast-sdxl").setInput(Falrpc.input(input)).build();
+  static SubmitRequest.Builder submit(Map<String, ?> input) {
+    return SubmitRequest.newBuilder().setEndpointId("fal-ai/fast-sdxl").setInput(Falrpc.input(input));
   }
 
   /** A deadline is a moment, so each call gets one of its own. */
@@ -166,8 +167,8 @@ public class Main {
       root = root.getCause();
     }
     String hint = e.getStatus().getCode() == Status.Code.UNAUTHENTICATED ? " (set FALRPC_TOKEN)" : "";
-    String cause = root.getClass().getSimpleName() + ": " + root.getMessage();
-    return (root == e ? e.getStatus().getDescription() : cause) + hint;
+    Object said = root == e ? Objects.requireNonNullElse(e.getStatus().getDescription(), "nobody said why") : root;
+    return said + hint;
   }
 
   static void exit(String message) {
