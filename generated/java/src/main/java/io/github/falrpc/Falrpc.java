@@ -12,13 +12,13 @@ import io.github.falrpc.v1.*;
 import io.grpc.*;
 import io.grpc.stub.*;
 import java.io.*;
+import java.math.BigInteger;
 import java.util.Map;
 import java.util.concurrent.*;
 
 /** Connects Java programs to falrpc, and turns values into inputs and outputs into values. */
 public final class Falrpc {
   private static final int MESSAGE_BYTES_MAX = 64 << 20;
-  private static final int CHUNK_BYTES = 256 << 10;
   private static final JsonMapper JSON = JsonMapper.builder(
           JsonFactory.builder().streamReadConstraints( // Jackson's own limit is less than a message may have
               StreamReadConstraints.builder().maxStringLength(MESSAGE_BYTES_MAX).build()).build())
@@ -51,6 +51,10 @@ public final class Falrpc {
    * UNAVAILABLE; what costs money never is. A message may have 64 MiB. Pings show that the connection is alive.
    */
   public static ManagedChannelBuilder<?> channel(String target, ChannelCredentials credentials) {
+    String port = target.substring(target.lastIndexOf(':') + 1);
+    if (port.matches("\\d{5,}") && new BigInteger(port).bitLength() > 16) { // grpc would fail where nobody sees it
+      throw new IllegalArgumentException("no port: " + target);
+    }
     Reader serviceConfig = new InputStreamReader(Falrpc.class.getResourceAsStream("service_config.json"));
     ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(target, credentials)
         .defaultServiceConfig(new Gson().<Map<String, ?>>fromJson(serviceConfig, Map.class))
@@ -125,7 +129,7 @@ public final class Falrpc {
     try {
       UploadRequest.Builder part = UploadRequest.newBuilder().setHeader(header);
       byte[] chunk;
-      while (call.write(part.build()) && (chunk = file.readNBytes(CHUNK_BYTES)).length > 0) {
+      while (call.write(part.build()) && (chunk = file.readNBytes(256 << 10)).length > 0) {
         part.setChunk(UnsafeByteOperations.unsafeWrap(chunk));
       }
       call.halfClose();

@@ -229,6 +229,14 @@ class ChannelTest {
     assertEquals(!isTls, Falrpc.isLoopback(target));
   }
 
+  /** A port that is none is refused at once: grpc itself would throw in a thread of its own, and wait. */
+  @ParameterizedTest
+  @ValueSource(strings = {"localhost:65536", "localhost:99999", "dns:///gateway:123456789012345678901234567890"})
+  void refusesPortsThatAreNone(String target) {
+    assertThrows(IllegalArgumentException.class, () -> Falrpc.channel(target));
+    Falrpc.channel("localhost:65535");
+  }
+
   /** Credentials that are given are used, for every target. */
   @Test
   void usesGivenCredentials() throws Exception {
