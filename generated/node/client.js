@@ -39,7 +39,10 @@ export function upload(client, header, source, options) {
       for (let at = 0; at < bytes.length; at += CHUNK_BYTES)
         yield { part: { case: "chunk", value: bytes.subarray(at, at + CHUNK_BYTES) } };
   }
-  return client.upload(parts(), options).finally(() => source.destroy?.()); // a file's stream, else left open
+  return client.upload(parts(), options).finally(() => {
+    source.once?.("error", () => {}); // of a file that there is not, which nobody has read
+    source.destroy?.(); // a file's stream, else left open
+  });
 }
 
 function caller(channel, token, { name, methodKind, input, output }) {

@@ -4,14 +4,14 @@
  * It drops the messages that came before a server's error and wait to be read (grpc/grpc-node#2764), but not when a
  * call ends well: so it is told OK, and the error once all is read.
  *
- * It cancels by a close that Node.js begins with an end: a server may take what came until then for all. So the
- * stream of a cancelled call can't be ended any more, only reset.
+ * It gives calls up by a close that Node.js begins with an end: a server may take what came until then for all. So the
+ * stream of a call that the server has not ended can't be ended any more, only reset.
  */
 import { Http2SubchannelCall } from "@grpc/grpc-js/build/src/subchannel-call.js";
 
 export const MENDED = "falrpc.mended";
 
-const { cancelWithStatus, handleTrailers, outputStatus } = Http2SubchannelCall.prototype;
+const { destroyHttp2Stream, handleTrailers, outputStatus } = Http2SubchannelCall.prototype;
 const errors = new WeakMap();
 
 Http2SubchannelCall.prototype.handleTrailers = function (headers) {
@@ -28,8 +28,8 @@ Http2SubchannelCall.prototype.outputStatus = function () {
   outputStatus.call(this);
 };
 
-Http2SubchannelCall.prototype.cancelWithStatus = function (...how) {
+Http2SubchannelCall.prototype.destroyHttp2Stream = function () {
   const stream = this.http2Stream;
   if (this.transport.getOptions()[MENDED] && !this.serverEndedCall) stream.end = () => stream;
-  cancelWithStatus.apply(this, how);
+  destroyHttp2Stream.call(this);
 };

@@ -148,7 +148,7 @@ class ExampleTests:
 def followed(fal: Fal) -> None:
     """Lets fal take its time with the request that is subscribed to, so that all of its states are seen."""
     fal.will("queue", delay_seconds=10, position=2)
-    fal.will("slow", operation="work", endpoint="fal-ai/fast-sdxl", seconds=0.5)
+    fal.will("slow", operation="work", endpoint="fal-ai/fast-sdxl", seconds=1)
 
 
 async def example(language: Language, **environment: str) -> "subprocess.CompletedProcess[str]":

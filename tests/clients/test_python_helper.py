@@ -86,11 +86,11 @@ def service() -> Service:
 
 @contextmanager
 def serving(service: Service) -> Iterator[int]:
-    """Serves on every interface of this machine, without TLS; yields the port."""
+    """Serves on loopback, without TLS; yields the port."""
     with ThreadPoolExecutor(4) as threads:
         server = grpc.server(threads, options=[("grpc.max_receive_message_length", 64 * 1024 * 1024)])
         v1.add_FalServiceServicer_to_server(service, server)
-        port = server.add_insecure_port("0.0.0.0:0")
+        port = server.add_insecure_port("127.0.0.1:0")  # where 0.0.0.0 leads, too
         server.start()
         yield port
         server.stop(None).wait()
@@ -131,10 +131,14 @@ def test_a_token_comes_with_every_kind_of_call(port: int, service: Service) -> N
     with falrpc.channel(f"localhost:{port}", token="let-me-in") as channel:
         stub = v1.FalServiceStub(channel)
         stub.Run(v1.RunRequest(), timeout=10, metadata=(("x-other", "kept"),))
+        stub.Run(v1.RunRequest(), 10, (("x-other", "kept"),))
+        stub.Run.with_call(v1.RunRequest(), timeout=10)
+        stub.Run.future(request=v1.RunRequest(), timeout=10).result()
+        stub.Upload(request_iterator=iter([v1.UploadRequest(chunk=b"a")]), timeout=10)
         list(stub.Stream(v1.StreamRequest(), timeout=10))
         stub.Upload(iter([v1.UploadRequest(chunk=b"a")]), timeout=10)
         falrpc.upload(stub, v1.UploadHeader(), io.BytesIO(b"a"), timeout=10)
-    assert service.authorizations == ["Bearer let-me-in"] * 4
+    assert service.authorizations == ["Bearer let-me-in"] * 8
 
 
 async def test_a_token_comes_with_every_kind_of_asyncio_call(port: int, service: Service) -> None:
@@ -288,6 +292,32 @@ def test_plaintext_on_this_machine(target: str, port: int, service: Service) -> 
     """However loopback is written."""
     with falrpc.channel(target.format(port)) as channel:
         v1.FalServiceStub(channel).Run(v1.RunRequest(), timeout=10)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "dns://10.0.0.1/localhost:1",
+        "0.0.0.0:1/localhost",
+        "127.0.0.1.example.com:1",
+        "127.999.999.999:1",
+        "localhost.example.com:1",
+        "ipv4:127.0.0.1:1,10.0.0.1:1",
+        "xds:///localhost",
+        "[2001:db8::1]:1",
+        "gateway:1",
+        "",
+    ],
+)
+def test_what_is_not_this_machine(target: str) -> None:
+    """Plaintext is for loopback addresses and their name, not for what only looks like them."""
+    assert not channels._is_loopback(target)
+
+
+@pytest.mark.parametrize("target", ["LocalHost:1", "[::1]:1", "::1", "ipv6:[::1]:1", "unix:/run/falrpc.sock"])
+def test_what_is_this_machine(target: str) -> None:
+    """Other ways to write it than those that were connected to."""
+    assert channels._is_loopback(target)
 
 
 def test_tls_or_plaintext(port: int) -> None:

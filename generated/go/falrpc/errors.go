@@ -8,16 +8,14 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// SafeToRepeat reports whether the call that ended with err may be made again as it was, whatever it costs:
-// nothing of it was accepted, or it only read. Wait for [RetryAfter] first.
-// Only the gateway's word counts: a status that a proxy or gRPC itself made promises nothing. As with all
-// functions here that take an error, err may wrap a status, and may be nil.
+// SafeToRepeat reports whether the call may be made again, after [RetryAfter]: nothing of it was accepted, or it only
+// read. Only the gateway's word counts: a status that a proxy or gRPC made promises nothing.
+// As with all functions here that take an error, err may wrap a status, and may be nil.
 func SafeToRepeat(err error) bool {
 	return status.Code(err) == codes.Unavailable && info(err) != nil
 }
 
-// Reason returns why the call failed: the name of a falrpcv1.ErrorReason without ERROR_REASON_, or fal's own
-// word in upper case. It is empty when the status is not the gateway's.
+// Reason returns why the call failed, as docs/errors.md lists it, empty when the status is not the gateway's.
 func Reason(err error) string { return info(err).GetReason() }
 
 // Metadata returns what the gateway tells besides: delivery; where known request_id, http_status and others.
@@ -29,8 +27,7 @@ func RetryAfter(err error) (wait time.Duration, ok bool) {
 	return retry.GetRetryDelay().AsDuration(), retry != nil
 }
 
-// FieldViolations returns what is wrong with the request, field by field. The model's own fields are below
-// input, such as input.loras[0].path.
+// FieldViolations returns what is wrong with the request. A model's fields are below input: input.loras[0].path.
 func FieldViolations(err error) []*errdetails.BadRequest_FieldViolation {
 	return detail[*errdetails.BadRequest](err).GetFieldViolations()
 }

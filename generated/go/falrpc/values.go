@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 
+	"google.golang.org/grpc/status"
+
 	falrpcv1 "github.com/falrpc/falrpc/generated/go/falrpc/v1"
 )
 
@@ -42,8 +44,7 @@ func Decode(output *falrpcv1.Output, target any) error {
 }
 
 // Upload stores what file yields and returns its URL, for use in inputs. The header needs only a file name.
-// When reading fails the call is cancelled, no file is made, and the error wraps the reader's. A done ctx ends
-// the call, but Upload does not return from within a Read.
+// When reading fails, no file is made, and the error wraps the reader's. Upload does not return from within a Read.
 func Upload(
 	ctx context.Context, client falrpcv1.FalServiceClient, header *falrpcv1.UploadHeader, file io.Reader,
 ) (*falrpcv1.UploadResponse, error) {
@@ -56,9 +57,11 @@ func Upload(
 	err = stream.Send(&falrpcv1.UploadRequest{Part: &falrpcv1.UploadRequest_Header{Header: header}})
 	for buffer := make([]byte, 256<<10); err == nil; {
 		count, failure := file.Read(buffer)
-		if count > 0 || failure == nil { // also without a byte, so that a done ctx is noticed
+		if count > 0 {
 			chunk := bytes.Clone(buffer[:count]) // gRPC may look at it later
 			err = stream.Send(&falrpcv1.UploadRequest{Part: &falrpcv1.UploadRequest_Chunk{Chunk: chunk}})
+		} else if failure == nil { // nothing yet
+			err = status.FromContextError(ctx.Err()).Err()
 		}
 		if failure == io.EOF {
 			break

@@ -56,10 +56,14 @@ export function failure(code, { info = {}, details = [], message = "it failed" }
 export const unavailable = () => failure(status.UNAVAILABLE);
 export const handle = { endpointId: "a/b", requestId: "r" };
 
-/** Serves like `serve`, and writes down the frames that the client sends: `{ type, flags }`, in their order. */
-export async function overheard(test, handlers) {
+/**
+ * Serves like `serve`, and writes down the frames that the client sends: `{ type, flags }`, in their order. While `line`
+ * is silent, the client gets nothing.
+ */
+export async function overheard(test, handlers, options = {}) {
   const { port } = await serve(test, handlers);
   const frames = [];
+  const line = { isSilent: false };
   const proxy = createServer((socket) => {
     const onward = createConnection(port, "127.0.0.1");
     let rest = Buffer.alloc(0);
@@ -74,11 +78,12 @@ export async function overheard(test, handlers) {
         skip = 9 + rest.readUIntBE(0, 3);
       }
     });
-    socket.pipe(onward).pipe(socket);
+    socket.pipe(onward);
+    onward.on("data", (bytes) => line.isSilent || socket.write(bytes));
     for (const end of [socket, onward]) end.on("error", () => {}).on("close", () => (socket.destroy(), onward.destroy()));
   });
   await once(proxy.listen(0, "127.0.0.1"), "listening");
-  const client = connect(`127.0.0.1:${proxy.address().port}`);
+  const client = connect(`127.0.0.1:${proxy.address().port}`, { options });
   test.after(() => (client.close(), proxy.close()));
-  return { client, frames };
+  return { client, frames, line };
 }

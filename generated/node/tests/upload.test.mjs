@@ -73,7 +73,7 @@ const aborted = () => {
 const ends = {
   "at its source": () => ({ fail: () => Promise.reject(new Error("the disk broke")) }),
   "by a signal": aborted,
-  "by its deadline": () => ({ fail: () => new Promise(() => {}), timeoutSeconds: 0.05 }),
+  "by its deadline": () => ({ fail: () => new Promise(() => {}), timeoutSeconds: 0.2 }),
 };
 for (const [name, how] of Object.entries(ends)) {
   test(`an upload that ends ${name} never looks whole to the server`, async (t) => {
@@ -94,6 +94,26 @@ for (const [name, how] of Object.entries(ends)) {
     assert.equal(count(RST_STREAM), count(HEADERS));
   });
 }
+
+test("an upload whose connection gives no sign of life never looks whole to the server", async (t) => {
+  const options = { "grpc.keepalive_time_ms": 100, "grpc.keepalive_timeout_ms": 100 };
+  const take = { upload: (call) => call.on("error", () => {}).resume() };
+  const { client, frames, line } = await overheard(t, take, options);
+  for (let i = 0; i < 10; i++) {
+    async function* source() {
+      yield bytes.subarray(0, 5000);
+      await pause(50); // it is sent
+      line.isSilent = true;
+      await new Promise(() => {});
+    }
+    const call = upload(client, { fileName: "a" }, source(), { timeoutSeconds: 60 });
+    await assert.rejects(call, { code: status.UNAVAILABLE });
+    line.isSilent = false;
+  }
+  await pause(100); // what is still on its way
+  assert.equal(frames.filter(({ type }) => type === HEADERS).length, 10);
+  assert.equal(frames.filter(({ type, flags }) => type === DATA && flags & END_STREAM).length, 0);
+});
 
 test("an upload that is whole says so, and is not reset", async (t) => {
   const { client, frames } = await overheard(t, { upload: take });
@@ -201,6 +221,12 @@ test("a file's stream is closed with its call, however that ends", async (t) => 
     await assert.rejects(upload(client, { fileName: "a" }, source, how), { code });
     assert.ok(source.destroyed);
   }
+  // Nobody reads it, and nobody hears its error: that must not end the process.
+  const missing = createReadStream("/no/such/file");
+  const refused = upload(client, { fileName: "a" }, missing, { signal: AbortSignal.abort() });
+  await assert.rejects(refused, { code: status.CANCELLED });
+  for (let i = 0; i < 500 && !missing.closed; i++) await pause(20);
+  assert.ok(missing.closed);
 });
 
 test("a server that can't be reached fails an upload", async () => {

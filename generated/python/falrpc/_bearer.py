@@ -46,26 +46,27 @@ class BearerChannel(grpc.Channel):
 
 
 class _Method:
-    """A method of a stub. Called, it adds the entry to the call's metadata."""
+    """A method of a stub. Called, it adds the entry to the call's metadata, the third argument."""
 
     def __init__(self, method: Any, entry: tuple[str, str]) -> None:
         self._method, self._entry = method, entry
 
-    def __call__(
-        self, request: Any, timeout: Any = None, metadata: Any = (), *given: Any, **more: Any
-    ) -> Any:
-        return self._method(request, timeout, self._signed(metadata), *given, **more)
+    def __call__(self, *given: Any, **more: Any) -> Any:
+        given, more = self._signed(given, more)
+        return self._method(*given, **more)
 
-    def with_call(
-        self, request: Any, timeout: Any = None, metadata: Any = (), *given: Any, **more: Any
-    ) -> Any:
-        return self._method.with_call(request, timeout, self._signed(metadata), *given, **more)
+    def with_call(self, *given: Any, **more: Any) -> Any:
+        given, more = self._signed(given, more)
+        return self._method.with_call(*given, **more)
 
-    def future(self, request: Any, timeout: Any = None, metadata: Any = (), *given: Any, **more: Any) -> Any:
-        return self._method.future(request, timeout, self._signed(metadata), *given, **more)
+    def future(self, *given: Any, **more: Any) -> Any:
+        given, more = self._signed(given, more)
+        return self._method.future(*given, **more)
 
-    def _signed(self, metadata: Any) -> tuple[tuple[str, str | bytes], ...]:
-        return (*(metadata or ()), self._entry)
+    def _signed(self, given: tuple[Any, ...], more: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if len(given) > 2:
+            return (*given[:2], (*(given[2] or ()), self._entry), *given[3:]), more
+        return given, {**more, "metadata": (*(more.get("metadata") or ()), self._entry)}
 
 
 class _Interceptor:

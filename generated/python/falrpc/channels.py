@@ -40,11 +40,12 @@ def channel(
         ValueError: The token is not printable ASCII without spaces, or credentials come with `plaintext`.
     """
     arguments = [*options, *_options(target)]
+    token = _checked(token)
     if _is_plaintext(target, credentials, plaintext):
         made = grpc.insecure_channel(target, arguments)
     else:
         made = grpc.secure_channel(target, credentials or grpc.ssl_channel_credentials(), arguments)
-    return BearerChannel(made, _checked(token)) if token else made
+    return BearerChannel(made, token) if token else made
 
 
 def aio_channel(
@@ -98,6 +99,6 @@ def _is_loopback(target: str) -> bool:
 
 def _checked(token: str) -> str:
     """The token; one that no header carries is refused here, where it is not shown."""
-    if not re.fullmatch(r"[!-~]+", token):
+    if not re.fullmatch(r"[!-~]*", token):
         raise ValueError("a token is printable ASCII without spaces")
     return token

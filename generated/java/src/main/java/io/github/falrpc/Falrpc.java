@@ -40,7 +40,7 @@ public final class Falrpc {
   }
 
   static boolean isLoopback(String target) {
-    return target.matches("(?i)(dns:///)?(localhost|127(\\.\\d{1,3}){3}|\\[::1])(:\\d+)?");
+    return target.matches("(?i)(dns:///)?(localhost|127(\\.(25[0-5]|2[0-4]\\d|1?\\d?\\d)){3}|\\[::1])(:\\d+)?");
   }
 
   /**
@@ -51,8 +51,8 @@ public final class Falrpc {
    * UNAVAILABLE; what costs money never is. A message may have 64 MiB. Pings show that the connection is alive.
    */
   public static ManagedChannelBuilder<?> channel(String target, ChannelCredentials credentials) {
-    String port = target.substring(target.lastIndexOf(':') + 1);
-    if (port.matches("\\d{5,}") && new BigInteger(port).bitLength() > 16) { // grpc would fail where nobody sees it
+    String port = target.replaceFirst(".*:(?=\\d{5,}$)", "");
+    if (!port.equals(target) && new BigInteger(port).bitLength() > 16) { // grpc would fail where nobody sees it
       throw new IllegalArgumentException("no port: " + target);
     }
     Reader serviceConfig = new InputStreamReader(Falrpc.class.getResourceAsStream("service_config.json"));

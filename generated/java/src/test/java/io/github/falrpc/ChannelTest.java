@@ -223,7 +223,8 @@ class ChannelTest {
   @CsvSource({
     "localhost.example.com:1, true", "127.0.0.1.example.com:1, true", "my-localhost:1, true", "[::1]:1, false",
     "example.com/localhost, true", "dns:///example.com:1/localhost, true", "0.0.0.0:1/localhost, true",
-    "dns://example.com/localhost:1, true", "dns:///[::1]:1, false", "DNS:///localhost, false", "fal.example.com, true"
+    "dns://example.com/localhost:1, true", "dns:///[::1]:1, false", "DNS:///localhost, false", "fal.example.com, true",
+    "127.999.999.999:1, true"
   })
   void knowsLoopback(String target, boolean isTls) {
     assertEquals(!isTls, Falrpc.isLoopback(target));
@@ -235,6 +236,7 @@ class ChannelTest {
   void refusesPortsThatAreNone(String target) {
     assertThrows(IllegalArgumentException.class, () -> Falrpc.channel(target));
     Falrpc.channel("localhost:65535");
+    Falrpc.channel("1234567");
   }
 
   /** Credentials that are given are used, for every target. */
