@@ -30,6 +30,14 @@ _PROMISES = {
 }
 
 
+_NO_CONNECTION = (
+    "failed to connect",
+    "connections to all backends failing",
+    "errors resolving",
+    "DNS resolution failed",
+)
+
+
 @dataclass(frozen=True)
 class Violation:
     """One google.rpc.BadRequest.FieldViolation."""
@@ -154,8 +162,8 @@ def exit_code(failure: Failure) -> int:
 
 
 def _explain_unavailable(message: str, address: str) -> str:
-    # grpc says these words when it never had a connection; there is no code for it.
-    if message.startswith(("failed to connect", "errors resolving", "DNS resolution failed")):
+    # grpc says these words when it had no connection to send the call on; there is no code for it.
+    if message.startswith(_NO_CONNECTION):
         return (
             f"no falrpc service answers at {address}: start one with `falrpc serve`, "
             f"or name another with --address ({message})"
