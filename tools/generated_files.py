@@ -15,7 +15,7 @@ from pathlib import Path
 from protos.generate import STUBS
 from tools import errors_reference
 
-from falrpc_server import config_reference
+from falrpc_server.config import reference
 
 ROOT = Path(__file__).parent.parent
 GENERATOR = ROOT / "build/gen-venv/bin/python"
@@ -35,7 +35,7 @@ def generate(root: Path) -> None:
     """Writes all generated files below a directory, laid out as in this repository."""
     subprocess.run([GENERATOR, ROOT / "protos/generate.py", root / "generated"], check=True)
     (root / "docs").mkdir(exist_ok=True)
-    (root / "docs/configuration.md").write_text(config_reference.render())
+    (root / "docs/configuration.md").write_text(reference.render())
     (root / "docs/errors.md").write_text(errors_reference.render())
 
 

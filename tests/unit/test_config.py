@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from falrpc_server import config
 from falrpc_server.config import ConfigError, Settings
-from falrpc_server.config_sources import load
+from falrpc_server.config.sources import load
 
 Set = Callable[..., None]
 

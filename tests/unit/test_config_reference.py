@@ -2,23 +2,20 @@
 
 from pathlib import Path
 
-from falrpc_server import config_reference
-from falrpc_server.config import SECRETS, Settings, variable
+from falrpc_server.config import SECRETS, Settings, reference, variable
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def test_the_page_is_current() -> None:
     """The committed page is the generated one."""
-    assert PAGE.read_text() == config_reference.render()
+    assert PAGE.read_text() == reference.render()
 
 
 def test_every_setting_has_one_row() -> None:
     """Each setting has exactly one row, with its variable, default and sentence."""
     rows = [
-        line
-        for line in config_reference.render().splitlines()
-        if line.count("|") == 4 and line.startswith("| `")
+        line for line in reference.render().splitlines() if line.count("|") == 4 and line.startswith("| `")
     ]
     assert [row.split("`")[1] for row in rows] == [variable(name) for name in Settings.model_fields]
     for row, field in zip(rows, Settings.model_fields.values(), strict=True):
@@ -30,7 +27,7 @@ def test_defaults_choices_and_files_are_told() -> None:
     """Defaults are shown as they are typed, choices are listed, and secrets say that a file will do."""
     rows = {
         line.split("`")[1]: line
-        for line in config_reference.render().splitlines()
+        for line in reference.render().splitlines()
         if line.count("|") == 4 and line.startswith("| `")
     }
     assert "| `5` |" in rows["FALRPC_CONNECT_SECONDS"]

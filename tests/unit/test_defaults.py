@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from falrpc_server.config import FAL_QUEUE_BACKUP, FAL_RUN_BACKUP, Settings
-from falrpc_server.config_sources import load
+from falrpc_server.config import Settings
+from falrpc_server.config.fal import FAL_QUEUE_BACKUP, FAL_RUN_BACKUP
+from falrpc_server.config.sources import load
 from falrpc_server.fal_http import retry
 from falrpc_server.fal_http.client import Bounds
 from falrpc_server.fal_http.exchange import Guards

@@ -99,7 +99,7 @@ def healthcheck(
 
 def _load(config_file: Path | None) -> "Settings":
     from falrpc_server.config import ConfigError
-    from falrpc_server.config_sources import load
+    from falrpc_server.config.sources import load
 
     try:
         return load(config_file)

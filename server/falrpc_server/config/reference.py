@@ -2,13 +2,13 @@
 
 from pydantic.fields import FieldInfo
 
-from falrpc_server.config import SECRETS, Settings, variable
+from falrpc_server.config.settings import SECRETS, Settings, variable
 
 __all__ = ["render"]
 
 HEAD = """# Configuration
 
-Generated from `server/falrpc_server/config.py` by `make gen`. Do not edit.
+Generated from `server/falrpc_server/config/` by `make gen`. Do not edit.
 
 Each setting comes from the first of these that has it:
 

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from falrpc_server.config import PREFIX, SECRETS, ConfigError, Settings, variable
+from falrpc_server.config.section import PREFIX
+from falrpc_server.config.settings import SECRETS, ConfigError, Settings, variable
 
 __all__ = ["load"]
 

@@ -1,0 +1,94 @@
+"""Settings: checked, frozen, handed down. docs/configuration.md is generated from them.
+
+Where their values come from is sources.py's affair.
+"""
+
+from pydantic import SecretStr, model_validator
+
+from falrpc_server.config.access import Access
+from falrpc_server.config.calls import Calls
+from falrpc_server.config.fal import Fal
+from falrpc_server.config.listener import Listener
+from falrpc_server.config.process import Process
+from falrpc_server.config.section import PREFIX
+from falrpc_server.config.uploads import UploadSettings
+
+__all__ = ["SECRETS", "ConfigError", "Settings", "effective", "variable"]
+
+SECRETS = ("fal_key", "fal_key_id", "fal_key_secret")
+PARTS_MAX = 10_000  # of a file
+
+
+class ConfigError(Exception):
+    """The settings do not hold; `problems` has one sentence for each, naming the setting."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Settings(Process, UploadSettings, Calls, Fal, Access, Listener):  # their fields come in reverse order
+    """Everything that can be set."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "Settings":
+        if problems := [*_key_problems(self), *_listener_problems(self), *_limit_problems(self)]:
+            raise ConfigError(problems)
+        return self
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return name.upper() if name in SECRETS else PREFIX + name.upper()
+
+
+def effective(settings: Settings) -> list[tuple[str, str]]:
+    """Returns each setting's environment variable and its value as text; secrets are hidden."""
+    shown = []
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = "(set)"
+        elif isinstance(value, tuple):
+            value = ",".join(one if isinstance(one, str) else "=".join(map(str, one)) for one in value)
+        shown.append((variable(name), "" if value is None else str(value)))
+    return shown
+
+
+def _key_problems(settings: Settings) -> list[str]:
+    halves = (settings.fal_key_id, settings.fal_key_secret)
+    if not settings.fal_key and not all(halves):
+        if any(halves):
+            missing = "FAL_KEY_SECRET" if settings.fal_key_id else "FAL_KEY_ID"
+            return [f"{missing}: is required beside the other half of the key"]
+        return ["FAL_KEY: is required (or FAL_KEY_FILE, or FAL_KEY_ID and FAL_KEY_SECRET)"]
+    key = settings.key
+    if not key.isascii() or not key.isprintable() or " " in key:
+        return ["FAL_KEY: must be printable ASCII without spaces"]
+    return []
+
+
+def _listener_problems(settings: Settings) -> list[str]:
+    if settings.is_loopback or settings.auth == "none":
+        return []
+    return [
+        f"FALRPC_AUTH: is required because FALRPC_LISTEN={settings.listen} is not loopback: "
+        "everyone who reaches it could spend the key's money. Say FALRPC_AUTH=none if the network decides"
+    ]
+
+
+def _limit_problems(settings: Settings) -> list[str]:
+    problems = []
+    if settings.input_bytes_max > settings.receive_bytes_max:
+        problems.append("FALRPC_INPUT_BYTES_MAX: must not exceed FALRPC_RECEIVE_BYTES_MAX")
+    if settings.output_bytes_max >= settings.send_bytes_max:
+        problems.append("FALRPC_OUTPUT_BYTES_MAX: must be less than FALRPC_SEND_BYTES_MAX")
+    if settings.upload_part_bytes > settings.upload_buffer_bytes_max:
+        problems.append("FALRPC_UPLOAD_PART_BYTES: must not exceed FALRPC_UPLOAD_BUFFER_BYTES_MAX")
+    if settings.upload_bytes_max > PARTS_MAX * settings.upload_part_bytes:
+        problems.append(
+            f"FALRPC_UPLOAD_BYTES_MAX: must not exceed {PARTS_MAX:,} times FALRPC_UPLOAD_PART_BYTES"
+        )
+    if settings.poll_first_seconds > settings.poll_seconds_max:
+        problems.append("FALRPC_POLL_FIRST_SECONDS: must not exceed FALRPC_POLL_SECONDS_MAX")
+    return problems
