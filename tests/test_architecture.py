@@ -99,7 +99,7 @@ def test_one_way_to_fal() -> None:
 
 def test_only_the_outside_knows_grpc() -> None:
     """Only the composition root, the servicer and the interceptors import grpc."""
-    allowed = (f"{PACKAGE}.app", f"{PACKAGE}.servicer", f"{PACKAGE}.interceptors")
+    allowed = (f"{PACKAGE}.app", f"{PACKAGE}.listening", f"{PACKAGE}.servicer", f"{PACKAGE}.interceptors")
     assert [
         m for m in server(importers("grpc", "grpc_health", "grpc_reflection")) if not within(m, *allowed)
     ] == []

@@ -6,7 +6,6 @@ import importlib.metadata
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import grpc
 import structlog
@@ -14,20 +13,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from falrpc import v1
-from falrpc_server import garbage
+from falrpc_server import garbage, listening, wiring
 from falrpc_server.background import BackgroundTasks
 from falrpc_server.config import Settings
-from falrpc_server.fal_http import retry, wire
-from falrpc_server.fal_http.cdn_storage import CdnStorage
-from falrpc_server.fal_http.client import Bounds, FalClient
-from falrpc_server.fal_http.exchange import Exchanges, Guards
-from falrpc_server.fal_http.queue_watch import Pace
-from falrpc_server.fal_http.storage import SignedUrlStorage, Storage
-from falrpc_server.fal_http.storage_answers import host_of
-from falrpc_server.fal_http.transfers import Transfers
-from falrpc_server.fal_http.transport import Limits as TransportLimits
+from falrpc_server.fal_http.client import FalClient
+from falrpc_server.fal_http.exchange import Exchanges
 from falrpc_server.fal_http.transport import Transport
-from falrpc_server.fal_http.uploads import UploadBounds, Uploads
+from falrpc_server.fal_http.uploads import Uploads
 from falrpc_server.interceptors.adapter import Chain
 from falrpc_server.interceptors.call import LOGGED_CHARACTERS_MAX, CallRegistry
 from falrpc_server.interceptors.deadline import deadline
@@ -35,7 +27,7 @@ from falrpc_server.interceptors.ending import ending
 from falrpc_server.interceptors.observe import observe
 from falrpc_server.interceptors.refusing import refusing
 from falrpc_server.observability import make_logger
-from falrpc_server.servicer import Limits, Servicer
+from falrpc_server.servicer import Servicer
 from falrpc_server.watchers.hub import Watchers
 
 __all__ = ["Gateway", "running", "serve"]
@@ -94,17 +86,17 @@ class Gateway:
         self._calls = CallRegistry()
         self._background = BackgroundTasks()
         self._health = health.aio.HealthServicer()
-        exchanges = Exchanges(transport, settings.key, f"falrpc/{_version()}", _guards(settings))
-        fal = FalClient(exchanges, _hosts(settings), _bounds(settings))
+        exchanges = Exchanges(transport, settings.key, f"falrpc/{_version()}", wiring.guards(settings))
+        fal = FalClient(exchanges, wiring.hosts(settings), wiring.bounds(settings))
         watchers = Watchers(
             fal,
             self._background,
-            _pace(settings),
+            wiring.pace(settings),
             settings.status_calls_per_second,
             lambda what, value: log.warning("fal.noticed", what=what, value=value[:LOGGED_CHARACTERS_MAX]),
         )
-        self._uploads = Uploads(_storage(exchanges, settings), _upload_bounds(settings))
-        servicer = Servicer(fal, self._uploads, watchers, self._background, _limits(settings))
+        self._uploads = Uploads(wiring.storage(exchanges, settings), wiring.upload_bounds(settings))
+        servicer = Servicer(fal, self._uploads, watchers, self._background, wiring.limits(settings))
         interceptors = [
             observe,
             ending,
@@ -113,7 +105,7 @@ class Gateway:
         ]
         self._server = grpc.aio.server(
             interceptors=[Chain(SERVICE, interceptors, self._calls, log, settings.stall_seconds)],
-            options=_server_options(settings),
+            options=listening.options(settings),
         )
         # The methods take a Call instead of grpc's context: the chain sees to it.
         v1.add_FalServiceServicer_to_server(servicer, self._server)  # type: ignore[arg-type]
@@ -176,13 +168,7 @@ class Gateway:
 @contextlib.asynccontextmanager
 async def running(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> AsyncIterator[Gateway]:
     """Runs the service on the current event loop. Raises CannotListen."""
-    limits = TransportLimits(
-        connections=settings.connections_max,
-        connections_per_host=settings.connections_per_host_max,
-        connect_seconds=settings.connect_seconds,
-        pool_seconds=settings.pool_seconds,
-        keepalive_seconds=settings.keepalive_seconds,
-    )
+    limits = wiring.transport_limits(settings)
     async with Transport(limits, proxy_url=settings.proxy_url) as transport:
         gateway = Gateway(settings, log, transport)
         try:
@@ -211,97 +197,6 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
             return None
         return uvloop.new_event_loop
     return None
-
-
-def _hosts(settings: Settings) -> wire.Hosts:
-    if base := settings.emulator_url:
-        uploads = (host_of(base),)
-        return wire.Hosts(f"{base}/run", f"{base}/queue", f"{base}/rest", f"{base}/cdn", uploads=uploads)
-    return wire.Hosts(
-        run=settings.fal_run_url,
-        queue=settings.fal_queue_url,
-        rest=settings.fal_rest_url,
-        cdn=settings.fal_cdn_url,
-        run_backup=settings.run_backup_url,
-        queue_backup=settings.queue_backup_url,
-        uploads=settings.upload_hosts,
-    )
-
-
-def _storage(exchanges: Exchanges, settings: Settings) -> Storage:
-    transfers = Transfers(exchanges, _bounds(settings))
-    if settings.upload_credential == "cdn-token":
-        return CdnStorage(transfers, _hosts(settings))
-    return SignedUrlStorage(transfers, _hosts(settings))
-
-
-def _guards(settings: Settings) -> Guards:
-    return Guards(
-        retries=retry.Policy(settings.resends_max, settings.retry_share, settings.retry_reserve),
-        breaker_failures=settings.breaker_failures,
-        breaker_seconds=settings.breaker_seconds,
-        endpoint_limits=dict(settings.endpoint_limits),
-        place_seconds=settings.pool_seconds,
-    )
-
-
-def _bounds(settings: Settings) -> Bounds:
-    return Bounds(
-        output_bytes_max=settings.output_bytes_max,
-        read_idle_seconds=settings.read_idle_seconds,
-        exchange_seconds_max=settings.exchange_seconds_max,
-        stream_idle_seconds=settings.stream_idle_seconds,
-    )
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        input_bytes_max=settings.input_bytes_max,
-        heartbeat_seconds=settings.heartbeat_seconds,
-        upload_bytes_max=settings.upload_bytes_max,
-        upload_idle_seconds=settings.upload_idle_seconds,
-    )
-
-
-def _upload_bounds(settings: Settings) -> UploadBounds:
-    return UploadBounds(
-        file_bytes_max=settings.upload_bytes_max,
-        single_bytes_max=settings.upload_single_bytes_max,
-        part_bytes=settings.upload_part_bytes,
-        part_seconds_max=settings.upload_part_seconds_max,
-        parts_at_once=settings.upload_parts_at_once,
-        buffer_bytes_max=settings.upload_buffer_bytes_max,
-    )
-
-
-def _pace(settings: Settings) -> Pace:
-    return Pace(
-        first_seconds=settings.poll_first_seconds,
-        cap_seconds=settings.poll_seconds_max,
-        stream_idle_seconds=settings.status_stream_idle_seconds,
-        stream_again_seconds=settings.status_stream_again_seconds,
-        patience_seconds=settings.poll_patience_seconds,
-    )
-
-
-def _server_options(settings: Settings) -> list[tuple[str, Any]]:
-    """Each is there because its default hurts; docs/decisions/0003-grpc-options.md says how."""
-    age_seconds = settings.connection_age_seconds
-    return [
-        ("grpc.max_receive_message_length", settings.receive_bytes_max),
-        ("grpc.max_send_message_length", settings.send_bytes_max),
-        ("grpc.max_concurrent_streams", 1_000),
-        ("grpc.server.max_pending_requests", 10_000),
-        ("grpc.server.max_pending_requests_hard_limit", 20_000),
-        ("grpc.server_handshake_timeout_ms", 5_000),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", 512 * 1024),
-        ("grpc.so_reuseport", 0),
-        *([("grpc.max_connection_age_ms", max(1, round(age_seconds * 1000)))] if age_seconds else []),
-    ]
 
 
 def _version() -> str:
