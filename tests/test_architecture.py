@@ -146,6 +146,7 @@ def test_fals_client_knows_no_grpc() -> None:
         ),
         ("watchers", ("translate", "servicer", "interceptors", "app", "config", "observability")),
         ("interceptors", ("watchers", "servicer", "app", "config")),
+        ("access", ("translate", "watchers", "servicer", "interceptors", "app", "config", "observability")),
         ("servicer", ("app", "config")),
         ("config", ("app", "servicer", "interceptors", "translate", "fal_http")),
     ],

@@ -284,7 +284,8 @@ def test_upload_hosts_are_a_list(environment: Set) -> None:
         ({"FALRPC_DRAIN_SECONDS": "-1"}, "FALRPC_DRAIN_SECONDS"),
         ({"FALRPC_CONNECTIONS_MAX": "0"}, "FALRPC_CONNECTIONS_MAX"),
         ({"FALRPC_SEND_BYTES_MAX": "2147483648"}, "FALRPC_SEND_BYTES_MAX"),
-        ({"FALRPC_AUTH": "jwt"}, "FALRPC_AUTH"),
+        ({"FALRPC_AUTH": "kerberos"}, "FALRPC_AUTH"),
+        ({"FALRPC_AUTH": "none,mtls", "FALRPC_TLS_CERTIFICATE_FILE": "c"}, "FALRPC_AUTH"),
     ],
 )
 def test_limits_must_make_sense(environment: Set, variables: dict[str, str], named: str) -> None:

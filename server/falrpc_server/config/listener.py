@@ -17,6 +17,19 @@ class Listener(Section):
         "127.0.0.1:50051",
         description="Address of the gRPC listener, `host:port`. Port 0 takes any free one.",
     )
+    tls_certificate_file: str = Field(
+        "",
+        description="The listener's certificate and its chain, PEM. With it the listener speaks TLS 1.2 "
+        "and 1.3 only. Read again when it changes.",
+    )
+    tls_key_file: str = Field(
+        "", description="The certificate's private key, PEM. Read again when it changes."
+    )
+    tls_client_ca_file: str = Field(
+        "",
+        description="Authorities, PEM, of which every client must have a certificate (mTLS). Read again "
+        "when it changes.",
+    )
     reflection: Literal["auto", "on", "off"] = Field(
         "auto", description="Whether the listener offers gRPC reflection. `auto`: when it is loopback."
     )

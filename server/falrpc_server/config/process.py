@@ -12,6 +12,12 @@ __all__ = ["Process"]
 class Process(Section):
     """The process."""
 
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="How many processes serve the port. Limits count for each of them.",
+    )
     drain_delay_seconds: float = Field(
         5.0,
         ge=0,

@@ -5,7 +5,8 @@ Where their values come from is sources.py's affair.
 
 from pydantic import SecretStr, model_validator
 
-from falrpc_server.config.access import Access
+from falrpc_server.config.access import Access, access_problems
+from falrpc_server.config.admission import Admission
 from falrpc_server.config.calls import Calls
 from falrpc_server.config.fal import Fal
 from falrpc_server.config.listener import Listener
@@ -27,12 +28,15 @@ class ConfigError(Exception):
         self.problems = problems
 
 
-class Settings(Process, UploadSettings, Calls, Fal, Access, Listener):  # their fields come in reverse order
+class Settings(
+    Process, UploadSettings, Admission, Calls, Fal, Access, Listener
+):  # their fields come in reverse order
     """Everything that can be set."""
 
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":
-        if problems := [*_key_problems(self), *_listener_problems(self), *_limit_problems(self)]:
+        problems = [*_key_problems(self), *_listener_problems(self), *access_problems(self)]
+        if problems := [*problems, *_limit_problems(self)]:
             raise ConfigError(problems)
         return self
 
@@ -56,6 +60,8 @@ def effective(settings: Settings) -> list[tuple[str, str]]:
 
 
 def _key_problems(settings: Settings) -> list[str]:
+    if settings.fal_key_from == "caller" and not settings.fal_key:
+        return []
     halves = (settings.fal_key_id, settings.fal_key_secret)
     if not settings.fal_key and not all(halves):
         if any(halves):
@@ -69,7 +75,7 @@ def _key_problems(settings: Settings) -> list[str]:
 
 
 def _listener_problems(settings: Settings) -> list[str]:
-    if settings.is_loopback or settings.auth == "none":
+    if settings.is_loopback or settings.auth:
         return []
     return [
         f"FALRPC_AUTH: is required because FALRPC_LISTEN={settings.listen} is not loopback: "

@@ -6,10 +6,37 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["backup_url", "endpoint_limits", "hosts", "is_loopback_host", "listen", "proxy_url", "url"]
+__all__ = [
+    "backup_url",
+    "comma_separated",
+    "endpoint_limits",
+    "hosts",
+    "is_loopback_host",
+    "listen",
+    "networks",
+    "proxy_url",
+    "url",
+]
 
 
 _BEGINNING = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # of an endpoint id
+
+
+def comma_separated(value: Any) -> Any:
+    """Several words, comma-separated."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Networks as CIDR, or single addresses."""
+    for one in value:
+        try:
+            ipaddress.ip_network(one)
+        except ValueError:
+            raise ValueError(f"must be networks such as 127.0.0.1/32: {one!r} is none") from None
+    return value
 
 
 def hosts(value: Any) -> Any:
