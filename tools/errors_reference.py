@@ -17,6 +17,7 @@ MARK = "<!-- Written by `make gen` from tools/errors.md, the status table and th
 PREFIX = "ERROR_REASON_"
 SPECIAL = {
     "401": status_table.OWN_KEY_REFUSED,
+    "401 for a key that the caller sent": status_table.CALLERS_KEY_REFUSED,
     "403 with an exhausted balance or a locked account": status_table.BALANCE_EXHAUSTED,
     "404 to Run, Submit or Stream": status_table.ENDPOINT_NOT_FOUND,
     "404 to Status, StreamStatus, Result or Cancel": status_table.REQUEST_NOT_FOUND,

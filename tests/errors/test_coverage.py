@@ -31,6 +31,21 @@ ELSEWHERE = {
     "READER_STALLED": "tests/streams/test_slow_readers.py",
     "UPSTREAM_BUSY": "tests/service/test_settings.py",
     "UPSTREAM_SUSPENDED": "tests/faults/test_suspended_hosts.py",
+    "CALLER_UNAUTHENTICATED": "tests/security/test_tokens_of_callers.py",
+    "AUTHENTICATION_UNAVAILABLE": "tests/security/test_issuers.py",
+    "METADATA_INVALID": "tests/security/test_paths.py",
+    "CALLER_NOT_ALLOWED": "tests/security/test_permissions.py",
+    "RPC_NOT_ALLOWED": "tests/security/test_permissions.py",
+    "ENDPOINT_NOT_ALLOWED": "tests/security/test_permissions.py",
+    "OPTION_NOT_ALLOWED": "tests/security/test_permitted_options.py",
+    "FAL_KEY_REQUIRED": "tests/security/test_keys.py",
+    "FAL_KEY_NOT_TAKEN": "tests/security/test_keys.py",
+    "FAL_KEY_REJECTED": "tests/security/test_keys.py",
+    "SERVER_BUSY": "tests/overload/test_limits.py",
+    "TENANT_BUSY": "tests/overload/test_tenants.py",
+    "TENANT_RATE": "tests/overload/test_tenants.py",
+    "MEMORY_SHORT": "tests/overload/test_limits.py",
+    "DEADLINE_TOO_SHORT": "tests/overload/test_tenants.py",
 }
 # What a finished request can't have as its outcome: these are answers to whoever reads it (§7.6), or
 # never come where work is queued (§6.3).

@@ -1,7 +1,9 @@
 """Verdicts, and their form on the wire (docs/fal-http-api.md §17.6)."""
 
+import ast
 import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.failures import unpacked_details
 
+import falrpc_server.access
 from falrpc import v1
 from falrpc_server.fal_http import error_bodies
 from falrpc_server.fal_http.error_bodies import DetailItem, ErrorAnswer, Failure, FalError
@@ -312,6 +315,9 @@ def test_storages_own_words_stay_here(operation: Operation, http_status: int, bo
 # Reasons
 
 
+ACCESS = Path(falrpc_server.access.__file__).parent
+
+
 def our_reasons() -> set[str]:
     """Every reason with domain falrpc that the table and the verdicts can name."""
     rows = [*status_table.FAILURES.values(), *status_table.REQUEST_ERRORS.values()]
@@ -329,7 +335,16 @@ def our_reasons() -> set[str]:
         interruptions.of_internal_error("c", cut),
     ]
     assert all(verdict.domain == "falrpc" for verdict in made)
-    return {row.reason for row in rows if row.reason} | {verdict.reason for verdict in made}
+    found = {row.reason for row in rows if row.reason} | {verdict.reason for verdict in made}
+    return found | {reason for path in ACCESS.glob("*.py") for reason in refused_with(path)}
+
+
+def refused_with(path: Path) -> set[str]:
+    """The reasons in a source: no other texts there are of such capitals, but names of constants."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {text for text in texts - names if re.fullmatch("[A-Z]+(_[A-Z]+)+", text)}
 
 
 def test_error_reason_lists_exactly_our_reasons() -> None:
@@ -364,7 +379,7 @@ VERDICTS = st.builds(
     violations=st.lists(st.builds(FieldViolation, ANY_TEXT, ANY_TEXT, st.just("X" * 63)), max_size=30),
     violations_left_out=st.integers(0, 10_000),
     retry_seconds=st.none() | st.floats(0, 86_400),
-    quota=st.none() | st.sampled_from(Quota),
+    quota=st.sampled_from(["", *(quota.value for quota in Quota)]),
     quota_text=ANY_TEXT,
     precondition=st.none() | st.tuples(st.just("R" * 63), ANY_TEXT),
     resource=st.none() | st.tuples(st.just("fal.model"), ANY_TEXT),
@@ -382,7 +397,7 @@ def assert_fits(status: status_pb2.Status) -> None:
 @given(VERDICTS)
 @example(
     Verdict(
-        9, LONG, "R" * 63, violations=[FieldViolation(LONG, LONG)], quota=Quota.BALANCE, quota_text=LONG,
+        9, LONG, "R" * 63, violations=[FieldViolation(LONG, LONG)], quota=Quota.BALANCE.value, quota_text=LONG,
         precondition=("R" * 63, LONG), resource=("fal.model", LONG), request_id=LONG, help_urls=[URL] * 5,
     )
 )  # fmt: skip

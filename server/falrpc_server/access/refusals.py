@@ -11,6 +11,7 @@ class Kind(Enum):
     BAD_METADATA = "bad metadata"
     UNAUTHENTICATED = "unauthenticated"
     DENIED = "denied"
+    NOT_FOUND = "not found"
     OVERLOADED = "overloaded"
     UNAVAILABLE = "unavailable"
 

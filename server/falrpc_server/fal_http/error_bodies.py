@@ -143,6 +143,7 @@ class FalError(Exception):
         http_status: Status of the answer where it was not an error answer, 0 when there was none.
         hit_queue_limit: Whether the answer refuses a submission that named a longest queue.
         retry_after_seconds: When to try again, as fal or a limit of our own has it; None for no idea.
+        is_callers_key: Whether it was about a key that the caller sent.
         text: fal's public text where it came otherwise than in an error answer.
         cause: The private cause, for the log: never a text of fal's or a caller's.
     """
@@ -176,6 +177,7 @@ class FalError(Exception):
         self.http_status = answer.http_status if answer else http_status
         self.hit_queue_limit = hit_queue_limit
         self.retry_after_seconds = answer.retry_after_seconds if answer else retry_after_seconds
+        self.is_callers_key = False
         self.text = text
         self.cause = cause
 

@@ -48,6 +48,7 @@ _TAG_KEY = re.compile(r"[a-z0-9._-]{1,64}")
 _TAG_VALUE = re.compile(r"[ -+\--~]{0,256}")
 _URL = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+\](:[0-9]*)?")  # all that may stand there with a bracket
 _LOCAL_LABELS = frozenset(
     {"localhost", "localdomain", "local", "internal", "lan", "home", "corp", "intranet"}
 )
@@ -71,7 +72,7 @@ def handle(name: str, message: v1.RequestHandle, violations: Violations) -> Requ
         violations.add(f"{name}.request_id", "is required")
     elif not is_request_id(message.request_id):
         violations.add(f"{name}.request_id", "must be the id that the submission returned")
-    return RequestRef(checked, message.request_id)
+    return RequestRef(checked, message.request_id, message.ownership_token)
 
 
 def seconds(name: str, duration: duration_pb2.Duration, violations: Violations) -> float:
@@ -139,7 +140,7 @@ def queue_options(name: str, options: v1.QueueOptions, violations: Violations) -
     if options.webhook_url and (reason := _webhook_problem(options.webhook_url)):
         violations.add(f"{name}.webhook_url", reason)
     return QueueOptions(
-        low_priority=options.priority == v1.Priority.PRIORITY_LOW,
+        low_priority=options.priority == v1.Priority.PRIORITY_LOW if options.priority else None,
         no_retry=options.no_retry,
         max_queue_length=length,
         webhook_url=options.webhook_url,
@@ -159,6 +160,8 @@ def _webhook_problem(url: str) -> str:
         return "must be an absolute https URL"
     if "@" in parts.netloc:
         return "must not contain a user name or password"
+    if "[" in parts.netloc and not _BRACKETED.fullmatch(parts.netloc):
+        return "must be an absolute https URL"  # urlsplit sees the address, others what stands beside it
     return "" if _is_public(host) else "must name a public host"
 
 

@@ -178,7 +178,9 @@ def upload(stored: StoredFile) -> v1.UploadResponse:
 
 
 def _handle(ref: RequestRef) -> v1.RequestHandle:
-    return v1.RequestHandle(endpoint_id=ref.endpoint.full, request_id=ref.request_id)
+    return v1.RequestHandle(
+        endpoint_id=ref.endpoint.full, request_id=ref.request_id, ownership_token=ref.ownership_token
+    )
 
 
 def _output(payload: Payload) -> v1.Output:

@@ -60,7 +60,7 @@ def _details(verdict: Verdict) -> Iterator[message.Message]:
         yield error_details_pb2.RequestInfo(request_id=cut_bytes(verdict.request_id, TEXT_BYTES_MAX))
     if verdict.quota:
         quota = error_details_pb2.QuotaFailure.Violation(
-            subject=verdict.quota.value, description=cut_bytes(verdict.quota_text, TEXT_BYTES_MAX)
+            subject=verdict.quota, description=cut_bytes(verdict.quota_text, TEXT_BYTES_MAX)
         )
         yield error_details_pb2.QuotaFailure(violations=[quota])
     if verdict.precondition:

@@ -63,7 +63,7 @@ def _special(error: FalError) -> Row | None:
     if error.operation.has_own_credential and status in (400, 401, 403, 404, 410):
         return table.UPLOAD_URL_REFUSED
     if status == 401 and not error.is_stored:
-        return table.OWN_KEY_REFUSED
+        return table.CALLERS_KEY_REFUSED if error.is_callers_key else table.OWN_KEY_REFUSED
     if status == 403 and ("exhausted balance" in text or "user is locked" in text):
         return table.BALANCE_EXHAUSTED
     if status == 504 and answer.timeout_type == "user":

@@ -28,6 +28,7 @@ UNIMPLEMENTED: int = code_pb2.UNIMPLEMENTED
 INTERNAL: int = code_pb2.INTERNAL
 UNAVAILABLE: int = code_pb2.UNAVAILABLE
 UNKNOWN: int = code_pb2.UNKNOWN
+UNAUTHENTICATED: int = code_pb2.UNAUTHENTICATED
 
 
 class Delivery(Enum):
@@ -153,6 +154,12 @@ OWN_KEY_REFUSED = same(
     "UPSTREAM_CREDENTIALS_REJECTED",
     delivery=Delivery.REJECTED,
     text="fal refused this server's key; its operator must act",
+)
+CALLERS_KEY_REFUSED = same(
+    UNAUTHENTICATED,
+    "FAL_KEY_REJECTED",
+    delivery=Delivery.REJECTED,
+    text="fal refused the key that came as x-fal-key",
 )
 UPLOAD_URL_REFUSED = same(  # the signed URL that fal itself gave us, expired perhaps; no key went there
     ABORTED,

@@ -43,6 +43,12 @@ _GATEWAYS = (
     status_table.TOO_LARGE,
     status_table.BUSY,
 )
+_CALLERS = (
+    code_pb2.INVALID_ARGUMENT,
+    code_pb2.NOT_FOUND,
+    code_pb2.FAILED_PRECONDITION,
+    code_pb2.UNAUTHENTICATED,
+)
 
 
 class Source(Enum):
@@ -73,7 +79,7 @@ class Verdict:
         reason, domain, metadata: google.rpc.ErrorInfo.
         violations, violations_left_out: google.rpc.BadRequest, and how many more there were.
         retry_seconds: google.rpc.RetryInfo, None for none.
-        quota, quota_text: google.rpc.QuotaFailure.
+        quota, quota_text: The subject and description of google.rpc.QuotaFailure; empty for none.
         precondition: Type and subject of google.rpc.PreconditionFailure.
         resource: Type and name of google.rpc.ResourceInfo.
         request_id: google.rpc.RequestInfo.
@@ -90,7 +96,7 @@ class Verdict:
     violations: Sequence[FieldViolation] = ()
     violations_left_out: int = 0
     retry_seconds: float | None = None
-    quota: Quota | None = None
+    quota: str = ""
     quota_text: str = ""
     precondition: tuple[str, str] | None = None
     resource: tuple[str, str] | None = None
@@ -205,7 +211,7 @@ def _of_fal_error(error: FalError) -> Verdict:
         verdict.help_urls = list(dict.fromkeys(urls))
     verdict.retry_seconds = _retry_seconds(error, row, code, answer)
     if row.quota:
-        verdict.quota, verdict.quota_text = row.quota, row.text or answer.text
+        verdict.quota, verdict.quota_text = row.quota.value, row.text or answer.text
         if row.quota is Quota.BALANCE:
             verdict.help_urls = [BILLING_URL]
     if row.precondition:
@@ -222,8 +228,7 @@ def _source(row: Row, code: int) -> Source:
         return Source.CALLER
     if row.quota or code == code_pb2.PERMISSION_DENIED:
         return Source.ACCOUNT
-    is_callers = code in (code_pb2.INVALID_ARGUMENT, code_pb2.NOT_FOUND, code_pb2.FAILED_PRECONDITION)
-    return Source.CALLER if is_callers else Source.FAL
+    return Source.CALLER if code in _CALLERS else Source.FAL
 
 
 def _resource(error: FalError, row: Row) -> tuple[str, str] | None:

@@ -38,7 +38,8 @@ const (
 //
 // Further entries, where known: `endpoint_id`, `request_id`, `http_status`, `node_id` and `app_id` (the
 // step of a workflow that failed), `finished_nodes` (those that had finished, parted by commas; `+3` for 3
-// more), `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a
+// more), `ownership_token` (the rest of the request's handle, on servers with several tenants),
+// `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a
 // redirect points to), `call_id`, `truncated`.
 type ErrorReason int32
 
@@ -57,7 +58,8 @@ const (
 	// Example: { "reason": "ENDPOINT_NOT_FOUND", "domain": "falrpc", "metadata": { "delivery":
 	// "REJECTED", "endpoint_id": "fal-ai/nothing", "http_status": "404" } }
 	ErrorReason_ERROR_REASON_ENDPOINT_NOT_FOUND ErrorReason = 2
-	// fal does not know the queue request, or its result has expired. Do not repeat. Status NOT_FOUND
+	// fal does not know the queue request, or its result has expired; or the handle is not the caller's, or
+	// lacks its ownership_token (`delivery` is NOT_SENT then). Do not repeat. Status NOT_FOUND
 	// with ResourceInfo `fal.request`.
 	//
 	// Example: { "reason": "REQUEST_NOT_FOUND", "domain": "falrpc", "metadata": { "delivery":
@@ -225,6 +227,92 @@ const (
 	// Example: { "reason": "UPLOAD_URL_REFUSED", "domain": "falrpc", "metadata": { "delivery": "REJECTED",
 	// "http_status": "403" } }
 	ErrorReason_ERROR_REASON_UPLOAD_URL_REFUSED ErrorReason = 30
+	// Nobody knows who calls: the credential is missing or not accepted. The message says which methods
+	// are accepted; why this one was not is in the server's log only. Do not repeat it as it is. Status
+	// UNAUTHENTICATED.
+	//
+	// Example: { "reason": "CALLER_UNAUTHENTICATED", "domain": "falrpc", "metadata": { "delivery":
+	// "NOT_SENT" } }
+	ErrorReason_ERROR_REASON_CALLER_UNAUTHENTICATED ErrorReason = 31
+	// The server can't tell who calls: the keys that sign callers' tokens have not been readable for too
+	// long (FALRPC_JWT_JWKS_STALE_SECONDS_MAX). Repeat the call after RetryInfo. Status UNAVAILABLE with
+	// RetryInfo.
+	//
+	// Example: { "reason": "AUTHENTICATION_UNAVAILABLE", "domain": "falrpc", "metadata": { "delivery":
+	// "NOT_SENT" } }
+	ErrorReason_ERROR_REASON_AUTHENTICATION_UNAVAILABLE ErrorReason = 32
+	// The call's metadata has control or non-ASCII characters, is larger than 8,192 bytes, or names
+	// `authorization` or `x-fal-key` twice. Status INVALID_ARGUMENT.
+	//
+	// Example: { "reason": "METADATA_INVALID", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT"
+	// } }
+	ErrorReason_ERROR_REASON_METADATA_INVALID ErrorReason = 33
+	// No rule of the server's policy is about this caller. Do not repeat. Status PERMISSION_DENIED.
+	//
+	// Example: { "reason": "CALLER_NOT_ALLOWED", "domain": "falrpc", "metadata": { "delivery":
+	// "NOT_SENT" } }
+	ErrorReason_ERROR_REASON_CALLER_NOT_ALLOWED ErrorReason = 34
+	// The caller may not call this method. Do not repeat. Status PERMISSION_DENIED.
+	//
+	// Example: { "reason": "RPC_NOT_ALLOWED", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT" }
+	// }
+	ErrorReason_ERROR_REASON_RPC_NOT_ALLOWED ErrorReason = 35
+	// The caller may not use this endpoint. Do not repeat. Status PERMISSION_DENIED.
+	//
+	// Example: { "reason": "ENDPOINT_NOT_ALLOWED", "domain": "falrpc", "metadata": { "delivery":
+	// "NOT_SENT", "endpoint_id": "fal-ai/flux-pro" } }
+	ErrorReason_ERROR_REASON_ENDPOINT_NOT_ALLOWED ErrorReason = 36
+	// An option says otherwise than the server's policy has it for this caller. BadRequest names its
+	// field. Do not repeat it as it is. Status PERMISSION_DENIED with BadRequest.
+	//
+	// Example: { "reason": "OPTION_NOT_ALLOWED", "domain": "falrpc", "metadata": { "delivery":
+	// "NOT_SENT", "endpoint_id": "fal-ai/flux/dev" } }
+	ErrorReason_ERROR_REASON_OPTION_NOT_ALLOWED ErrorReason = 37
+	// The caller pays with a fal key of its own, and the metadata `x-fal-key` is missing or no key. The
+	// server's key is never used instead. Status UNAUTHENTICATED.
+	//
+	// Example: { "reason": "FAL_KEY_REQUIRED", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT"
+	// } }
+	ErrorReason_ERROR_REASON_FAL_KEY_REQUIRED ErrorReason = 38
+	// The metadata `x-fal-key` was sent, and the server pays for this caller: it uses no other key.
+	// Leave it out. Status INVALID_ARGUMENT.
+	//
+	// Example: { "reason": "FAL_KEY_NOT_TAKEN", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT"
+	// } }
+	ErrorReason_ERROR_REASON_FAL_KEY_NOT_TAKEN ErrorReason = 39
+	// fal refused the key that came as `x-fal-key`. Status UNAUTHENTICATED.
+	//
+	// Example: { "reason": "FAL_KEY_REJECTED", "domain": "falrpc", "metadata": { "delivery": "REJECTED",
+	// "http_status": "401" } }
+	ErrorReason_ERROR_REASON_FAL_KEY_REJECTED ErrorReason = 40
+	// As many calls are in flight as the server serves at once (FALRPC_CALLS_IN_FLIGHT_MAX and its
+	// like). Repeat the call after RetryInfo, or elsewhere. Status RESOURCE_EXHAUSTED with RetryInfo and
+	// QuotaFailure.
+	//
+	// Example: { "reason": "SERVER_BUSY", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT" } }
+	ErrorReason_ERROR_REASON_SERVER_BUSY ErrorReason = 41
+	// The caller's tenant has as many calls in flight as its policy allows, or more than its share of a
+	// server that is full. Repeat the call after RetryInfo. Status RESOURCE_EXHAUSTED with RetryInfo and
+	// QuotaFailure.
+	//
+	// Example: { "reason": "TENANT_BUSY", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT" } }
+	ErrorReason_ERROR_REASON_TENANT_BUSY ErrorReason = 42
+	// The caller's tenant has made more calls a second than its policy allows. RetryInfo says when the
+	// next one is due. Status RESOURCE_EXHAUSTED with RetryInfo and QuotaFailure.
+	//
+	// Example: { "reason": "TENANT_RATE", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT" } }
+	ErrorReason_ERROR_REASON_TENANT_RATE ErrorReason = 43
+	// The server's memory is nearly used up (FALRPC_MEMORY_BYTES_MAX). Repeat the call after RetryInfo,
+	// or elsewhere. Status RESOURCE_EXHAUSTED with RetryInfo and QuotaFailure.
+	//
+	// Example: { "reason": "MEMORY_SHORT", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT" } }
+	ErrorReason_ERROR_REASON_MEMORY_SHORT ErrorReason = 44
+	// The server is busy, and the call has less time left than nearly all calls of this method take.
+	// Give it more. Status RESOURCE_EXHAUSTED with RetryInfo.
+	//
+	// Example: { "reason": "DEADLINE_TOO_SHORT", "domain": "falrpc", "metadata": { "delivery":
+	// "NOT_SENT" } }
+	ErrorReason_ERROR_REASON_DEADLINE_TOO_SHORT ErrorReason = 45
 )
 
 // Enum value maps for ErrorReason.
@@ -261,6 +349,21 @@ var (
 		28: "ERROR_REASON_UPLOAD_TOO_LARGE",
 		29: "ERROR_REASON_UPLOAD_STALLED",
 		30: "ERROR_REASON_UPLOAD_URL_REFUSED",
+		31: "ERROR_REASON_CALLER_UNAUTHENTICATED",
+		32: "ERROR_REASON_AUTHENTICATION_UNAVAILABLE",
+		33: "ERROR_REASON_METADATA_INVALID",
+		34: "ERROR_REASON_CALLER_NOT_ALLOWED",
+		35: "ERROR_REASON_RPC_NOT_ALLOWED",
+		36: "ERROR_REASON_ENDPOINT_NOT_ALLOWED",
+		37: "ERROR_REASON_OPTION_NOT_ALLOWED",
+		38: "ERROR_REASON_FAL_KEY_REQUIRED",
+		39: "ERROR_REASON_FAL_KEY_NOT_TAKEN",
+		40: "ERROR_REASON_FAL_KEY_REJECTED",
+		41: "ERROR_REASON_SERVER_BUSY",
+		42: "ERROR_REASON_TENANT_BUSY",
+		43: "ERROR_REASON_TENANT_RATE",
+		44: "ERROR_REASON_MEMORY_SHORT",
+		45: "ERROR_REASON_DEADLINE_TOO_SHORT",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                   0,
@@ -294,6 +397,21 @@ var (
 		"ERROR_REASON_UPLOAD_TOO_LARGE":              28,
 		"ERROR_REASON_UPLOAD_STALLED":                29,
 		"ERROR_REASON_UPLOAD_URL_REFUSED":            30,
+		"ERROR_REASON_CALLER_UNAUTHENTICATED":        31,
+		"ERROR_REASON_AUTHENTICATION_UNAVAILABLE":    32,
+		"ERROR_REASON_METADATA_INVALID":              33,
+		"ERROR_REASON_CALLER_NOT_ALLOWED":            34,
+		"ERROR_REASON_RPC_NOT_ALLOWED":               35,
+		"ERROR_REASON_ENDPOINT_NOT_ALLOWED":          36,
+		"ERROR_REASON_OPTION_NOT_ALLOWED":            37,
+		"ERROR_REASON_FAL_KEY_REQUIRED":              38,
+		"ERROR_REASON_FAL_KEY_NOT_TAKEN":             39,
+		"ERROR_REASON_FAL_KEY_REJECTED":              40,
+		"ERROR_REASON_SERVER_BUSY":                   41,
+		"ERROR_REASON_TENANT_BUSY":                   42,
+		"ERROR_REASON_TENANT_RATE":                   43,
+		"ERROR_REASON_MEMORY_SHORT":                  44,
+		"ERROR_REASON_DEADLINE_TOO_SHORT":            45,
 	}
 )
 
@@ -328,7 +446,7 @@ var File_falrpc_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_falrpc_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x1cfalrpc/v1/error_reason.proto\x12\tfalrpc.v1*\xef\b\n" +
+	"\x1cfalrpc/v1/error_reason.proto\x12\tfalrpc.v1*\x83\r\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12#\n" +
@@ -361,7 +479,22 @@ const file_falrpc_v1_error_reason_proto_rawDesc = "" +
 	"\x1bERROR_REASON_READER_STALLED\x10\x1b\x12!\n" +
 	"\x1dERROR_REASON_UPLOAD_TOO_LARGE\x10\x1c\x12\x1f\n" +
 	"\x1bERROR_REASON_UPLOAD_STALLED\x10\x1d\x12#\n" +
-	"\x1fERROR_REASON_UPLOAD_URL_REFUSED\x10\x1eBc\n" +
+	"\x1fERROR_REASON_UPLOAD_URL_REFUSED\x10\x1e\x12'\n" +
+	"#ERROR_REASON_CALLER_UNAUTHENTICATED\x10\x1f\x12+\n" +
+	"'ERROR_REASON_AUTHENTICATION_UNAVAILABLE\x10 \x12!\n" +
+	"\x1dERROR_REASON_METADATA_INVALID\x10!\x12#\n" +
+	"\x1fERROR_REASON_CALLER_NOT_ALLOWED\x10\"\x12 \n" +
+	"\x1cERROR_REASON_RPC_NOT_ALLOWED\x10#\x12%\n" +
+	"!ERROR_REASON_ENDPOINT_NOT_ALLOWED\x10$\x12#\n" +
+	"\x1fERROR_REASON_OPTION_NOT_ALLOWED\x10%\x12!\n" +
+	"\x1dERROR_REASON_FAL_KEY_REQUIRED\x10&\x12\"\n" +
+	"\x1eERROR_REASON_FAL_KEY_NOT_TAKEN\x10'\x12!\n" +
+	"\x1dERROR_REASON_FAL_KEY_REJECTED\x10(\x12\x1c\n" +
+	"\x18ERROR_REASON_SERVER_BUSY\x10)\x12\x1c\n" +
+	"\x18ERROR_REASON_TENANT_BUSY\x10*\x12\x1c\n" +
+	"\x18ERROR_REASON_TENANT_RATE\x10+\x12\x1d\n" +
+	"\x19ERROR_REASON_MEMORY_SHORT\x10,\x12#\n" +
+	"\x1fERROR_REASON_DEADLINE_TOO_SHORT\x10-Bc\n" +
 	"\x13io.github.falrpc.v1B\x10ErrorReasonProtoP\x01Z8github.com/falrpc/falrpc/generated/go/falrpc/v1;falrpcv1b\x06proto3"
 
 var (

@@ -64,6 +64,12 @@ const (
 // maximum receive message size to 64 MiB: outputs may be that large, and a client left at its
 // default of 4 MiB loses a paid answer.
 //
+// Any call may also end UNAUTHENTICATED (nobody knows who calls), PERMISSION_DENIED (the server's policy
+// does not allow this caller the method, the endpoint or an option) or RESOURCE_EXHAUSTED (the server, or
+// the caller's tenant, has as much in flight as it may have), all before anything is sent to fal. How
+// callers are known is the operator's choice: client certificates, or `authorization: Bearer ...`. Where
+// callers pay with fal keys of their own, each call carries one as metadata `x-fal-key`.
+//
 // On success of Run, Submit, Result, Subscribe, Stream and StreamWorkflow, trailing metadata
 // carries `x-fal-request-id` and, where fal sent it, `x-fal-billable-units`. On failure the ids are
 // in ErrorInfo.
@@ -358,6 +364,12 @@ type FalService_UploadClient = grpc.ClientStreamingClient[UploadRequest, UploadR
 // call are in the server's log only: prefer Submit or Subscribe for long work. Set the client's
 // maximum receive message size to 64 MiB: outputs may be that large, and a client left at its
 // default of 4 MiB loses a paid answer.
+//
+// Any call may also end UNAUTHENTICATED (nobody knows who calls), PERMISSION_DENIED (the server's policy
+// does not allow this caller the method, the endpoint or an option) or RESOURCE_EXHAUSTED (the server, or
+// the caller's tenant, has as much in flight as it may have), all before anything is sent to fal. How
+// callers are known is the operator's choice: client certificates, or `authorization: Bearer ...`. Where
+// callers pay with fal keys of their own, each call carries one as metadata `x-fal-key`.
 //
 // On success of Run, Submit, Result, Subscribe, Stream and StreamWorkflow, trailing metadata
 // carries `x-fal-request-id` and, where fal sent it, `x-fal-billable-units`. On failure the ids are

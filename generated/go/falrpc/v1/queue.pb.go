@@ -26,7 +26,7 @@ const (
 type Priority int32
 
 const (
-	// Not said: normal.
+	// Not said: normal, or what the server's policy has for the caller.
 	Priority_PRIORITY_UNSPECIFIED Priority = 0
 	// fal's default.
 	Priority_PRIORITY_NORMAL Priority = 1

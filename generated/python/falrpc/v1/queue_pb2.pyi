@@ -27,7 +27,7 @@ class _Priority:
 class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
-    """Not said: normal."""
+    """Not said: normal, or what the server's policy has for the caller."""
     PRIORITY_NORMAL: _Priority.ValueType  # 1
     """fal's default."""
     PRIORITY_LOW: _Priority.ValueType  # 2
@@ -37,7 +37,7 @@ class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
     """Priority is a queue request's priority."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
-"""Not said: normal."""
+"""Not said: normal, or what the server's policy has for the caller."""
 PRIORITY_NORMAL: Priority.ValueType  # 1
 """fal's default."""
 PRIORITY_LOW: Priority.ValueType  # 2

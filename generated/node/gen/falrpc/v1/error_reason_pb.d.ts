@@ -27,7 +27,8 @@ export declare const file_falrpc_v1_error_reason: GenFile;
  *
  * Further entries, where known: `endpoint_id`, `request_id`, `http_status`, `node_id` and `app_id` (the
  * step of a workflow that failed), `finished_nodes` (those that had finished, parted by commas; `+3` for 3
- * more), `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a
+ * more), `ownership_token` (the rest of the request's handle, on servers with several tenants),
+ * `needs_retry`, `timeout_type`, `billable_units`, `error_types`, `location` (the host that a
  * redirect points to), `call_id`, `truncated`.
  *
  * @generated from enum falrpc.v1.ErrorReason
@@ -63,7 +64,8 @@ export enum ErrorReason {
   ENDPOINT_NOT_FOUND = 2,
 
   /**
-   * fal does not know the queue request, or its result has expired. Do not repeat. Status NOT_FOUND
+   * fal does not know the queue request, or its result has expired; or the handle is not the caller's, or
+   * lacks its ownership_token (`delivery` is NOT_SENT then). Do not repeat. Status NOT_FOUND
    * with ResourceInfo `fal.request`.
    *
    * Example: { "reason": "REQUEST_NOT_FOUND", "domain": "falrpc", "metadata": { "delivery":
@@ -369,6 +371,167 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_UPLOAD_URL_REFUSED = 30;
    */
   UPLOAD_URL_REFUSED = 30,
+
+  /**
+   * Nobody knows who calls: the credential is missing or not accepted. The message says which methods
+   * are accepted; why this one was not is in the server's log only. Do not repeat it as it is. Status
+   * UNAUTHENTICATED.
+   *
+   * Example: { "reason": "CALLER_UNAUTHENTICATED", "domain": "falrpc", "metadata": { "delivery":
+   * "NOT_SENT" } }
+   *
+   * @generated from enum value: ERROR_REASON_CALLER_UNAUTHENTICATED = 31;
+   */
+  CALLER_UNAUTHENTICATED = 31,
+
+  /**
+   * The server can't tell who calls: the keys that sign callers' tokens have not been readable for too
+   * long (FALRPC_JWT_JWKS_STALE_SECONDS_MAX). Repeat the call after RetryInfo. Status UNAVAILABLE with
+   * RetryInfo.
+   *
+   * Example: { "reason": "AUTHENTICATION_UNAVAILABLE", "domain": "falrpc", "metadata": { "delivery":
+   * "NOT_SENT" } }
+   *
+   * @generated from enum value: ERROR_REASON_AUTHENTICATION_UNAVAILABLE = 32;
+   */
+  AUTHENTICATION_UNAVAILABLE = 32,
+
+  /**
+   * The call's metadata has control or non-ASCII characters, is larger than 8,192 bytes, or names
+   * `authorization` or `x-fal-key` twice. Status INVALID_ARGUMENT.
+   *
+   * Example: { "reason": "METADATA_INVALID", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT"
+   * } }
+   *
+   * @generated from enum value: ERROR_REASON_METADATA_INVALID = 33;
+   */
+  METADATA_INVALID = 33,
+
+  /**
+   * No rule of the server's policy is about this caller. Do not repeat. Status PERMISSION_DENIED.
+   *
+   * Example: { "reason": "CALLER_NOT_ALLOWED", "domain": "falrpc", "metadata": { "delivery":
+   * "NOT_SENT" } }
+   *
+   * @generated from enum value: ERROR_REASON_CALLER_NOT_ALLOWED = 34;
+   */
+  CALLER_NOT_ALLOWED = 34,
+
+  /**
+   * The caller may not call this method. Do not repeat. Status PERMISSION_DENIED.
+   *
+   * Example: { "reason": "RPC_NOT_ALLOWED", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT" }
+   * }
+   *
+   * @generated from enum value: ERROR_REASON_RPC_NOT_ALLOWED = 35;
+   */
+  RPC_NOT_ALLOWED = 35,
+
+  /**
+   * The caller may not use this endpoint. Do not repeat. Status PERMISSION_DENIED.
+   *
+   * Example: { "reason": "ENDPOINT_NOT_ALLOWED", "domain": "falrpc", "metadata": { "delivery":
+   * "NOT_SENT", "endpoint_id": "fal-ai/flux-pro" } }
+   *
+   * @generated from enum value: ERROR_REASON_ENDPOINT_NOT_ALLOWED = 36;
+   */
+  ENDPOINT_NOT_ALLOWED = 36,
+
+  /**
+   * An option says otherwise than the server's policy has it for this caller. BadRequest names its
+   * field. Do not repeat it as it is. Status PERMISSION_DENIED with BadRequest.
+   *
+   * Example: { "reason": "OPTION_NOT_ALLOWED", "domain": "falrpc", "metadata": { "delivery":
+   * "NOT_SENT", "endpoint_id": "fal-ai/flux/dev" } }
+   *
+   * @generated from enum value: ERROR_REASON_OPTION_NOT_ALLOWED = 37;
+   */
+  OPTION_NOT_ALLOWED = 37,
+
+  /**
+   * The caller pays with a fal key of its own, and the metadata `x-fal-key` is missing or no key. The
+   * server's key is never used instead. Status UNAUTHENTICATED.
+   *
+   * Example: { "reason": "FAL_KEY_REQUIRED", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT"
+   * } }
+   *
+   * @generated from enum value: ERROR_REASON_FAL_KEY_REQUIRED = 38;
+   */
+  FAL_KEY_REQUIRED = 38,
+
+  /**
+   * The metadata `x-fal-key` was sent, and the server pays for this caller: it uses no other key.
+   * Leave it out. Status INVALID_ARGUMENT.
+   *
+   * Example: { "reason": "FAL_KEY_NOT_TAKEN", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT"
+   * } }
+   *
+   * @generated from enum value: ERROR_REASON_FAL_KEY_NOT_TAKEN = 39;
+   */
+  FAL_KEY_NOT_TAKEN = 39,
+
+  /**
+   * fal refused the key that came as `x-fal-key`. Status UNAUTHENTICATED.
+   *
+   * Example: { "reason": "FAL_KEY_REJECTED", "domain": "falrpc", "metadata": { "delivery": "REJECTED",
+   * "http_status": "401" } }
+   *
+   * @generated from enum value: ERROR_REASON_FAL_KEY_REJECTED = 40;
+   */
+  FAL_KEY_REJECTED = 40,
+
+  /**
+   * As many calls are in flight as the server serves at once (FALRPC_CALLS_IN_FLIGHT_MAX and its
+   * like). Repeat the call after RetryInfo, or elsewhere. Status RESOURCE_EXHAUSTED with RetryInfo and
+   * QuotaFailure.
+   *
+   * Example: { "reason": "SERVER_BUSY", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT" } }
+   *
+   * @generated from enum value: ERROR_REASON_SERVER_BUSY = 41;
+   */
+  SERVER_BUSY = 41,
+
+  /**
+   * The caller's tenant has as many calls in flight as its policy allows, or more than its share of a
+   * server that is full. Repeat the call after RetryInfo. Status RESOURCE_EXHAUSTED with RetryInfo and
+   * QuotaFailure.
+   *
+   * Example: { "reason": "TENANT_BUSY", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT" } }
+   *
+   * @generated from enum value: ERROR_REASON_TENANT_BUSY = 42;
+   */
+  TENANT_BUSY = 42,
+
+  /**
+   * The caller's tenant has made more calls a second than its policy allows. RetryInfo says when the
+   * next one is due. Status RESOURCE_EXHAUSTED with RetryInfo and QuotaFailure.
+   *
+   * Example: { "reason": "TENANT_RATE", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT" } }
+   *
+   * @generated from enum value: ERROR_REASON_TENANT_RATE = 43;
+   */
+  TENANT_RATE = 43,
+
+  /**
+   * The server's memory is nearly used up (FALRPC_MEMORY_BYTES_MAX). Repeat the call after RetryInfo,
+   * or elsewhere. Status RESOURCE_EXHAUSTED with RetryInfo and QuotaFailure.
+   *
+   * Example: { "reason": "MEMORY_SHORT", "domain": "falrpc", "metadata": { "delivery": "NOT_SENT" } }
+   *
+   * @generated from enum value: ERROR_REASON_MEMORY_SHORT = 44;
+   */
+  MEMORY_SHORT = 44,
+
+  /**
+   * The server is busy, and the call has less time left than nearly all calls of this method take.
+   * Give it more. Status RESOURCE_EXHAUSTED with RetryInfo.
+   *
+   * Example: { "reason": "DEADLINE_TOO_SHORT", "domain": "falrpc", "metadata": { "delivery":
+   * "NOT_SENT" } }
+   *
+   * @generated from enum value: ERROR_REASON_DEADLINE_TOO_SHORT = 45;
+   */
+  DEADLINE_TOO_SHORT = 45,
 }
 
 /**

@@ -234,7 +234,7 @@ export declare const HeartbeatSchema: GenMessage<Heartbeat>;
  */
 export enum Priority {
   /**
-   * Not said: normal.
+   * Not said: normal, or what the server's policy has for the caller.
    *
    * @generated from enum value: PRIORITY_UNSPECIFIED = 0;
    */
