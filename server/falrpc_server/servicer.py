@@ -13,8 +13,9 @@ from typing import TypeGuard, TypeVar
 from google.protobuf.message import Message
 
 from falrpc import v1
-from falrpc_server import upload_messages
+from falrpc_server import permissions, upload_messages
 from falrpc_server.background import BackgroundTasks
+from falrpc_server.fal_http.accounts import Account
 from falrpc_server.fal_http.client import FalClient
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.models import (
@@ -82,7 +83,7 @@ class Servicer:
 
     async def Run(self, request: v1.RunRequest, call: Call) -> v1.RunResponse:
         call.is_about(request.endpoint_id)
-        asked = await self._read(requests.run, request)
+        asked = permissions.paid_call(await self._read(requests.run, request), call)
         body = await self._body(asked, call)
         payload = await self._fal.run(asked.endpoint, body, asked.options, call.scope)
         call.succeeded(payload.call)
@@ -90,14 +91,14 @@ class Servicer:
 
     async def Submit(self, request: v1.SubmitRequest, call: Call) -> v1.SubmitResponse:
         call.is_about(request.endpoint_id)
-        asked = await self._read(requests.submit, request)
+        asked = permissions.submission(await self._read(requests.submit, request), call)
         ref, submitted = await self._submit(asked, call)
         call.succeeded(CallInfo(request_id=submitted.request_id))
         return responses.submit(ref, submitted)
 
     async def Status(self, request: v1.StatusRequest, call: Call) -> v1.StatusResponse:
         _about_handle(call, request.handle)
-        ref = requests.status(request)
+        ref = permissions.request(requests.status(request), call)
         status = await self._fal.status(ref, call.scope, logs=request.include_logs)
         return responses.status(status)
 
@@ -106,9 +107,11 @@ class Servicer:
     ) -> AsyncIterator[v1.StreamStatusResponse]:
         _about_handle(call, request.handle)
         asked = requests.stream_status(request)
+        permissions.request(asked.ref, call)
         beat = v1.StreamStatusResponse(heartbeat=v1.Heartbeat())
         call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
-        watched = self._watchers.watch(asked.ref, logs=asked.include_logs, outcome=True)
+        account = call.permitted.account
+        watched = self._watchers.watch(asked.ref, account, logs=asked.include_logs, outcome=True)
         async with aclosing(watched) as changes:
             async for change in changes:
                 yield responses.stream_status(change)
@@ -116,7 +119,8 @@ class Servicer:
     async def Result(self, request: v1.ResultRequest, call: Call) -> v1.ResultResponse:
         _about_handle(call, request.handle)
         ref, wait_seconds = requests.result(request)
-        last = await self._wait(ref, wait_seconds) if wait_seconds else None
+        permissions.request(ref, call)
+        last = await self._wait(ref, wait_seconds, call) if wait_seconds else None
         read = self._fal.completed_result if last else self._fal.result
         payload = await read(ref, call.scope)
         call.succeeded(payload.call)
@@ -124,14 +128,14 @@ class Servicer:
 
     async def Cancel(self, request: v1.CancelRequest, call: Call) -> v1.CancelResponse:
         _about_handle(call, request.handle)
-        ref = requests.cancel(request)
+        ref = permissions.request(requests.cancel(request), call)
         outcome = await self._fal.cancel(ref, call.scope)
         return responses.cancel(outcome)
 
     async def Subscribe(
         self, request: v1.SubscribeRequest, call: Call
     ) -> AsyncIterator[v1.SubscribeResponse]:
-        asked = await self._read(requests.subscribe, request)
+        asked = permissions.subscription(await self._read(requests.subscribe, request), call)
         is_over = False
         last = QueueStatus(QueueState.UNKNOWN)
         beat = v1.SubscribeResponse(heartbeat=v1.Heartbeat())
@@ -144,7 +148,7 @@ class Servicer:
             call.is_about(ref.endpoint.full, ref.request_id)
             call.has_handle = True
             yield responses.accepted(ref)
-            async with aclosing(self._watchers.watch(ref, logs=asked.include_logs)) as changes:
+            async with aclosing(self._watch(ref, call, logs=asked.include_logs)) as changes:
                 async for change in changes:
                     if _is_completed(change):
                         last, is_over = change, True
@@ -166,7 +170,7 @@ class Servicer:
 
     async def Stream(self, request: v1.StreamRequest, call: Call) -> AsyncIterator[v1.StreamResponse]:
         call.is_about(request.endpoint_id)
-        asked = await self._read(requests.stream, request)
+        asked = permissions.paid_call(await self._read(requests.stream, request), call)
         body = await self._body(asked, call)
         beat = v1.StreamResponse(heartbeat=v1.Heartbeat())
         call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
@@ -184,7 +188,7 @@ class Servicer:
         self, request: v1.StreamWorkflowRequest, call: Call
     ) -> AsyncIterator[v1.StreamWorkflowResponse]:
         call.is_about(request.endpoint_id)
-        asked = await self._read(requests.stream, request)
+        asked = permissions.paid_call(await self._read(requests.stream, request), call)
         body = await self._body(asked, call)
         beat = v1.StreamWorkflowResponse(heartbeat=v1.Heartbeat())
         call.start_heartbeats(self._heartbeat(asked.heartbeat_seconds), beat)
@@ -201,13 +205,15 @@ class Servicer:
     async def Upload(self, messages: AsyncIterator[v1.UploadRequest], call: Call) -> v1.UploadResponse:
         idle_seconds = self._limits.upload_idle_seconds
         header = await upload_messages.header(messages, idle_seconds)
-        asked = requests.upload(header, self._limits.upload_bytes_max)
+        bytes_max = permissions.upload_bytes_max(self._limits.upload_bytes_max, call)
+        asked = requests.upload(header, bytes_max)
         stored = await self._uploads.store(
-            asked.upload,
+            permissions.upload(asked.upload, call),
             upload_messages.chunks(messages, idle_seconds, call.scope),
             call.scope,
             size=asked.size,
             sha256=asked.sha256,
+            bytes_max=bytes_max,
             progress=upload_messages.progress(call.log, asked.size),
         )
         return responses.upload(stored)
@@ -235,13 +241,16 @@ class Servicer:
         submitted = await self._fal.submit(
             asked.call.endpoint, body, asked.call.options, asked.queue, call.scope
         )
-        return RequestRef(asked.call.endpoint, submitted.request_id), submitted
+        return call.permitted.signed(RequestRef(asked.call.endpoint, submitted.request_id)), submitted
 
-    async def _wait(self, ref: RequestRef, seconds: float) -> QueueStatus:
+    def _watch(self, ref: RequestRef, call: Call, *, logs: bool) -> AsyncGenerator[QueueStatus | LogBatch]:
+        return self._watchers.watch(ref, call.permitted.account, logs=logs)
+
+    async def _wait(self, ref: RequestRef, seconds: float, call: Call) -> QueueStatus:
         """Waits until the request is completed. Raises FalError when that takes longer."""
         try:
             async with asyncio.timeout(seconds):
-                async with aclosing(self._watchers.watch(ref, logs=False)) as changes:
+                async with aclosing(self._watch(ref, call, logs=False)) as changes:
                     return [change async for change in changes if _is_completed(change)][-1]
         except TimeoutError as error:
             raise FalError(
@@ -274,18 +283,18 @@ class Servicer:
         outcome = "timeout"
         try:
             async with asyncio.timeout(ABANDON_SECONDS_MAX):
-                outcome = await self._cancelled(ref)
+                outcome = await self._cancelled(ref, call.permitted.account)
         except FalError as error:
             outcome = str(error)
         except TimeoutError:
             pass
         call.log.info("request.cancelled", request_id=ref.request_id, outcome=outcome)
 
-    async def _cancelled(self, ref: RequestRef) -> str:
+    async def _cancelled(self, ref: RequestRef, account: Account) -> str:
         """Cancels a request, after failures that pass, too. Returns fal's word; raises FalError."""
         while True:
             try:
-                return (await self._fal.cancel(ref, Scope())).name
+                return (await self._fal.cancel(ref, Scope(account))).name
             except FalError as error:
                 if not is_passing(error):
                     raise

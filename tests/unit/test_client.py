@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from falrpc_server.fal_http import results, wire
+from falrpc_server.fal_http.accounts import Account
 from falrpc_server.fal_http.client import Bounds, FalClient
 from falrpc_server.fal_http.error_bodies import Failure, FalError
 from falrpc_server.fal_http.exchange import Exchanges
@@ -18,6 +19,7 @@ from falrpc_server.fal_http.transport import Transport
 from falrpc_server.fal_http.upload_errors import UploadMismatch
 from falrpc_server.fal_http.uploads import UploadBounds, Uploads
 
+ACCOUNT = Account("test", "id:secret")
 ENDPOINT = EndpointId.parse("fal-ai/flux")
 REF = RequestRef(ENDPOINT, "r-1")
 
@@ -51,7 +53,7 @@ async def answering(*answers: bytes) -> AsyncIterator[tuple[Exchanges, wire.Host
     base = f"http://{address.decode()}"
     try:
         async with Transport() as transport:
-            exchanges = Exchanges(transport, "id:secret", "falrpc/test")
+            exchanges = Exchanges(transport, "falrpc/test")
             yield exchanges, wire.Hosts(base, base, base, uploads=("127.0.0.1",)), requests
     finally:
         listener.close()
@@ -78,19 +80,19 @@ async def test_a_202_is_no_result(monkeypatch: pytest.MonkeyPatch, state: str) -
     answer = response("202 Accepted", b'{"status":"%s"}' % state.encode(), Content_Type="application/json")
     async with fal(answer) as (client, _):
         with pytest.raises(FalError) as caught:
-            await client.result(REF, Scope())
+            await client.result(REF, Scope(ACCOUNT))
     assert caught.value.failure is Failure.NOT_COMPLETED
     monkeypatch.setattr(results, "PAUSES_SECONDS", (0.01,))
     async with fal(answer, answer) as (client, _):
-        assert await client.outcome(REF, Scope()) is RequestOutcome.UNKNOWN
+        assert await client.outcome(REF, Scope(ACCOUNT)) is RequestOutcome.UNKNOWN
     async with fal(answer, response("200 OK", b"{}")) as (client, _):
-        assert await client.outcome(REF, Scope()) is RequestOutcome.SUCCEEDED
+        assert await client.outcome(REF, Scope(ACCOUNT)) is RequestOutcome.SUCCEEDED
 
 
 async def test_an_answer_without_content_is_an_output() -> None:
     """A 204 has no body by definition, so nothing of it can be missing (RFC 9110 §15.3.5)."""
     async with fal(b"HTTP/1.1 204 No Content\r\nX-Fal-Request-Id: r\r\n\r\n") as (client, _):
-        payload = await client.run(ENDPOINT, b"{}", CallOptions(), Scope())
+        payload = await client.run(ENDPOINT, b"{}", CallOptions(), Scope(ACCOUNT))
     assert payload.data == b""
 
 
@@ -102,12 +104,12 @@ async def test_paid_work_is_committed_before_it_is_sent() -> None:
         order.append(f"commit after {len(requests)} requests")
 
     async with fal(response("200 OK", b"{}", X_Fal_Request_Id="r-9")) as (client, requests):
-        scope = Scope(commit=commit, accepted=order.append)
+        scope = Scope(ACCOUNT, commit=commit, accepted=order.append)
         await client.run(ENDPOINT, b"{}", CallOptions(), scope)
     assert order == ["commit after 0 requests", "r-9"]
     assert (scope.attempts, scope.committed, scope.paid_bytes_may_have_left) == (1, True, True)
     async with fal(response("200 OK", b'{"status":"IN_QUEUE"}')) as (client, requests):
-        scope = Scope(commit=commit)
+        scope = Scope(ACCOUNT, commit=commit)
         await client.status(REF, scope)
     assert (len(order), scope.committed, scope.paid_bytes_may_have_left) == (2, False, False)
 
@@ -116,11 +118,11 @@ async def test_reads_are_sent_again_and_paid_work_is_not() -> None:
     """An edge page makes a status read again until it answers, and a run fail at once."""
     edge = response("503 Service Unavailable", b"<html>nginx</html>")
     async with fal(edge, edge, response("200 OK", b'{"status":"IN_QUEUE"}')) as (client, requests):
-        await client.status(REF, Scope())
+        await client.status(REF, Scope(ACCOUNT))
         assert len(requests) == 3
     async with fal(edge, response("200 OK", b"{}")) as (client, requests):
         with pytest.raises(FalError):
-            await client.run(ENDPOINT, b"{}", CallOptions(), Scope())
+            await client.run(ENDPOINT, b"{}", CallOptions(), Scope(ACCOUNT))
         assert len(requests) == 1
 
 
@@ -128,7 +130,7 @@ async def test_a_read_whose_body_is_cut_is_sent_again() -> None:
     """retry.py repeats truncated reads: a status whose body broke off is read once more."""
     cut = b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"status":'
     async with fal(cut, response("200 OK", b'{"status":"IN_QUEUE"}')) as (client, requests):
-        await client.status(REF, Scope())
+        await client.status(REF, Scope(ACCOUNT))
         assert len(requests) == 2
 
 
@@ -140,7 +142,7 @@ UPLOAD = Upload("a.bin", "application/octet-stream")
 async def test_the_key_stays_with_fal() -> None:
     """The signed PUT carries no credential, while the initiation does (§10.6)."""
     async with storage(TARGET, response("200 OK")) as (uploads, requests):
-        await uploads.store_bytes(UPLOAD, b"abc", Scope())
+        await uploads.store_bytes(UPLOAD, b"abc", Scope(ACCOUNT))
     assert b"authorization: key id:secret" in requests[0].lower()
     assert b"secret" not in requests[1]
     assert requests[1].endswith(b"\r\n\r\nabc")
@@ -157,7 +159,15 @@ async def test_a_wrong_digest_never_stores_a_whole_file(chunks: list[bytes]) -> 
     sha256 = hashlib.sha256(b"other").digest()
     async with storage(TARGET, response("200 OK")) as (uploads, requests):
         with pytest.raises(UploadMismatch, match="sha256"):
-            await uploads.store(UPLOAD, pieces(), Scope(), size=3, sha256=sha256, progress=lambda _: None)
+            await uploads.store(
+                UPLOAD,
+                pieces(),
+                Scope(ACCOUNT),
+                size=3,
+                sha256=sha256,
+                bytes_max=10,
+                progress=lambda _: None,
+            )
     assert not any(request.endswith(b"abc") for request in requests)
 
 
@@ -168,6 +178,6 @@ async def test_a_long_retry_after_is_the_callers_to_wait() -> None:
         deadline = asyncio.get_running_loop().time() + 3_600
         with pytest.raises(FalError) as caught:
             async with asyncio.timeout(10):
-                await client.status(REF, Scope(deadline=deadline))
+                await client.status(REF, Scope(ACCOUNT, deadline=deadline))
     assert caught.value.answer is not None
     assert caught.value.answer.retry_after_seconds == 600

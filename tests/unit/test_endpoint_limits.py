@@ -5,7 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from falrpc_server.fal_http.endpoint_limits import EndpointLimits, LimitReached, matching
+from falrpc_server.fal_http.endpoint_limits import EndpointLimits, LimitReached
+from falrpc_server.fal_http.endpoint_patterns import matching
 
 PATTERNS = {"fal-ai": 9, "fal-ai/flux": 2, "fal-ai/flux/dev": 1, "workflows/me/one": 1}
 

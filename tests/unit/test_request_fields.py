@@ -171,8 +171,8 @@ def test_bad_access_controls(control: v1.AccessControl, found: list[str]) -> Non
 
 
 def test_queue_options_are_read() -> None:
-    """NORMAL and unspecified are fal's default; only LOW is sent."""
-    for priority, low in ((0, False), (1, False), (2, True)):
+    """NORMAL is told from unspecified, where a policy may decide."""
+    for priority, low in ((0, None), (1, False), (2, True)):
         violations = Violations()
         message = v1.QueueOptions(priority=priority, no_retry=True, max_queue_length=0)
         read = fields.queue_options("queue", message, violations)
@@ -188,6 +188,7 @@ def test_queue_options_are_read() -> None:
         "https://xn--bcher-kva.example/",
         "https://1.1.1.1/hook",
         "https://[2606:4700::1111]/hook",
+        "https://[2606:4700::1111]:8443/hook",
         "https://a_b.example.com/",
         "https://example.com./hook",
         "HTTPS://EXAMPLE.COM/",
@@ -247,6 +248,8 @@ def test_the_metadata_address_in_twelve_spellings(host: str) -> None:
         pytest.param("https://[fe80::1%25eth0]/", id="link-local"),
         pytest.param("https://[fc00::1]/", id="unique-local"),
         pytest.param("https://[::1/", id="broken-brackets"),
+        pytest.param("https://[2606:4700::1111].localhost/", id="after-brackets"),
+        pytest.param("https://localhost[2606:4700::1111]/", id="before-brackets"),
         pytest.param("https://a.b%2elocalhost/", id="percent-in-host"),
         pytest.param("https://[64:ff9b::a9fe:a9fe]/", id="nat64"),
         pytest.param("https://[2002:a9fe:a9fe::]/", id="6to4"),

@@ -128,3 +128,11 @@ def test_queue_options() -> None:
     assert headers["X-Fal-No-Retry"] == "1"
     assert parse_qs(urlsplit(request.url).query) == {"fal_webhook": [webhook], "fal_max_queue_length": ["0"]}
     assert urlsplit(request.url).fragment == ""
+
+
+@pytest.mark.parametrize("low_priority", [None, False])
+def test_normal_priority_is_not_sent(low_priority: bool | None) -> None:
+    """Normal is fal's default, whether the caller said so or nothing: no header goes out."""
+    queue = QueueOptions(low_priority=low_priority)
+    request = wire.submit(HOSTS, EndpointId.parse("a/b"), b"{}", NO_OPTIONS, queue)
+    assert "X-Fal-Queue-Priority" not in dict(request.headers)

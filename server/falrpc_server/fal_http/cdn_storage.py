@@ -5,6 +5,7 @@ with fal's own hosts. storage.py has the way with signed URLs.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,13 +23,14 @@ __all__ = ["CdnStorage", "CdnTokens"]
 
 MARGIN_SECONDS = 300.0  # a token is renewed so long before it ends: an upload takes its time
 MARGIN_SHARE = 0.1  # of a short lifetime
+ACCOUNTS_MAX = 1_000  # whose tokens are kept
 AGAIN_SECONDS = 10.0  # after a renewal that failed
 
 _T = TypeVar("_T")
 
 
 class CdnTokens:
-    """The token that all uploads use, renewed before it ends."""
+    """The token that all uploads of an account use, renewed before it ends."""
 
     def __init__(self, transfers: Transfers, hosts: wire.Hosts) -> None:
         self._transfers = transfers
@@ -85,7 +87,7 @@ class CdnStorage:
     def __init__(self, transfers: Transfers, hosts: wire.Hosts) -> None:
         self._transfers = transfers
         self._hosts = hosts
-        self._tokens = CdnTokens(transfers, hosts)
+        self._tokens: OrderedDict[str, CdnTokens] = OrderedDict()  # by account
 
     async def put(self, upload: Upload, size: int, chunks: AsyncIterator[bytes], scope: Scope) -> str:
         about = About(Operation.UPLOAD_PUT)
@@ -153,13 +155,23 @@ class CdnStorage:
         return await self._attempt(attempt, scope), 1
 
     async def _attempt(self, attempt: Callable[[CdnToken], Awaitable[_T]], scope: Scope) -> _T:
-        token = await self._tokens.current(scope)
+        tokens = self._tokens_of(scope)
+        token = await tokens.current(scope)
         try:
             return await attempt(token)
         except FalError as error:
             if error.http_status == 401 and error.operation.has_own_credential:
-                self._tokens.refused(token)
+                tokens.refused(token)
             raise
+
+    def _tokens_of(self, scope: Scope) -> CdnTokens:
+        """The tokens of the account that pays."""
+        account_id = scope.account.id if scope.account else ""
+        tokens = self._tokens.setdefault(account_id, CdnTokens(self._transfers, self._hosts))
+        self._tokens.move_to_end(account_id)
+        if len(self._tokens) > ACCOUNTS_MAX:
+            self._tokens.popitem(last=False)
+        return tokens
 
 
 def _with(token: CdnToken, request: wire.Request) -> wire.Request:
@@ -168,7 +180,7 @@ def _with(token: CdnToken, request: wire.Request) -> wire.Request:
 
 def _like(error: FalError) -> Callable[[], FalError]:
     """Makes errors that say the same. The error itself would keep the frames that it came through."""
-    return partial(
+    make = partial(
         FalError,
         error.operation,
         error.failure,
@@ -177,3 +189,11 @@ def _like(error: FalError) -> Callable[[], FalError]:
         http_status=error.http_status,
         retry_after_seconds=error.retry_after_seconds,
     )
+    is_callers_key = error.is_callers_key
+
+    def made() -> FalError:
+        like = make()
+        like.is_callers_key = is_callers_key
+        return like
+
+    return made

@@ -6,6 +6,7 @@ It knows neither protobuf nor gRPC.
 
 import asyncio
 import dataclasses
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
@@ -77,7 +78,7 @@ class ModelStream:
 
 
 class FalClient:
-    """One account's access to fal. Safe for any number of concurrent calls on one event loop.
+    """Access to fal, for any account. Safe for any number of concurrent calls on one event loop.
 
     Every method takes the scope of the caller's call and raises FalError.
     """
@@ -136,7 +137,8 @@ class FalClient:
         # We build these URLs ourselves, and say so should fal ever mean others (§3.2).
         built = wire.status(self._hosts, RequestRef(endpoint, submitted.request_id), logs=False).url
         if submitted.status_url not in ("", built):
-            scope.noticed("other_status_url", submitted.status_url)
+            # Into the log, where queries do not belong.
+            scope.noticed("other_status_url", re.split("[?#]", submitted.status_url)[0])
         return submitted
 
     async def status(self, ref: RequestRef, scope: Scope, *, logs: bool = False) -> QueueStatus:

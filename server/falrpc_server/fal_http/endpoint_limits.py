@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 
-__all__ = ["EndpointLimits", "LimitReached", "matching"]
+from falrpc_server.fal_http.endpoint_patterns import matching
+
+__all__ = ["EndpointLimits", "LimitReached"]
 
 
 class LimitReached(Exception):
@@ -12,11 +14,9 @@ class LimitReached(Exception):
 
 
 class EndpointLimits:
-    """Places for requests, by endpoint pattern.
+    """Places for requests, by endpoint pattern (endpoint_patterns.py).
 
-    A pattern is the beginning of an endpoint id in whole parts: `fal-ai/flux` is for itself and for
-    `fal-ai/flux/dev`, not for `fal-ai/flux-pro`. The longest one that fits decides; all endpoints under it
-    share its places.
+    The longest pattern that fits decides; all endpoints under it share its places.
     """
 
     def __init__(self, limits: Mapping[str, int], wait_seconds: float) -> None:
@@ -41,12 +41,3 @@ class EndpointLimits:
             yield
         finally:
             places.release()
-
-
-def matching(endpoint_id: str, patterns: Mapping[str, object]) -> str | None:
-    """The longest pattern that an endpoint falls under."""
-    parts = endpoint_id.split("/")
-    for length in range(len(parts), 0, -1):
-        if (pattern := "/".join(parts[:length])) in patterns:
-            return pattern
-    return None

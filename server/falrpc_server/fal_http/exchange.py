@@ -25,8 +25,6 @@ from falrpc_server.fal_http.wire import Request
 
 __all__ = ["Exchanges", "Guards"]
 
-SECRET_MIN = 8  # characters
-
 _NOT_SENT = (Failure.UNREACHABLE, Failure.SUSPENDED)
 
 _T = TypeVar("_T")
@@ -52,15 +50,12 @@ class Guards:
 
 
 class Exchanges:
-    """Sends requests with one account's key."""
+    """Sends requests, each with the key of its scope's account."""
 
     def __init__(
-        self, transport: httpx.AsyncBaseTransport, key: str, user_agent: str, guards: Guards | None = None
+        self, transport: httpx.AsyncBaseTransport, user_agent: str, guards: Guards | None = None
     ) -> None:
         self._transport = transport
-        self._credential = (("Authorization", f"Key {key}"),)
-        # Its second half is the secret. Short ones, as in tests, would be found in ordinary words.
-        self._secrets = [part for part in (key, key.partition(":")[2]) if len(part) >= SECRET_MIN]
         self._standard_headers = (("User-Agent", user_agent), ("Accept-Encoding", "identity"))
         self._guards = guards or Guards()
         self._budget = retry.Budget(self._guards.retries)
@@ -191,11 +186,10 @@ class Exchanges:
         progress = Progress()
         if wait := self._hosts.enter(host, progress, scope):
             raise about.failed(Failure.SUSPENDED, host, retry_after_seconds=wait)
-        credential = () if is_at_storage else self._credential  # the key stays with fal's own hosts
         outgoing = httpx.Request(
             request.method,
             url,
-            headers=[*self._standard_headers, *credential, *request.headers],
+            headers=[*self._standard_headers, *_credential(about, scope), *request.headers],
             content=sending.body(request),
             extensions={"progress": progress, "timeout": {"read": sending.idle_seconds}},
         )
@@ -215,13 +209,13 @@ class Exchanges:
             if about.operation.is_paid and progress.connected:
                 scope.paid_bytes_may_have_left = True
         if about.operation.is_paid or not about.request_id:
-            about.request_id = redacted(response.headers.get("x-fal-request-id", ""), self._secrets)
+            about.request_id = redacted(response.headers.get("x-fal-request-id", ""), _secrets(scope))
         _tell_id(response.status_code, about, scope)
         if 200 <= response.status_code < 300:
             self._hosts.succeeded(host, scope)
             return response
         try:
-            refusal = await read_refusal(response, about, self._secrets)
+            refusal = await read_refusal(response, about, _secrets(scope))
         finally:
             await response.aclose()
         if not (refusal.answer and refusal.answer.is_from_edge):
@@ -230,6 +224,7 @@ class Exchanges:
             self._hosts.failed(host, progress, scope)
         if retry.was_refused(refusal):
             scope.paid_bytes_may_have_left = False  # they did, and nothing came of them
+        refusal.is_callers_key = scope.account is not None and scope.account.is_callers
         try:
             raise refusal
         finally:
@@ -251,6 +246,19 @@ class _Sending:
         if self.chunks is None:
             return request.body
         return self.chunks() if callable(self.chunks) else self.chunks
+
+
+def _credential(about: About, scope: Scope) -> tuple[tuple[str, str], ...]:
+    """The key of the account that pays. It stays with fal's own hosts."""
+    if about.operation.has_own_credential:
+        return ()
+    if scope.account is None:  # a method that forgot to ask for permission
+        raise RuntimeError("no account was lent to this call")
+    return scope.account.credential
+
+
+def _secrets(scope: Scope) -> tuple[str, ...]:
+    return scope.account.secrets if scope.account else ()
 
 
 async def _commit(about: About, scope: Scope) -> None:

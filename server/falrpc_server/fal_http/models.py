@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from falrpc_server.fal_http.accounts import Account
+
 __all__ = [
     "NAMESPACES",
     "BadEndpointId",
@@ -26,6 +28,7 @@ __all__ = [
     "StoredFile",
     "Submitted",
     "Upload",
+    "is_endpoint_beginning",
     "is_request_id",
 ]
 
@@ -114,7 +117,15 @@ class EndpointId:
         if len(segments) < base:
             wanted = "owner/alias" if base == 2 else f"{segments[0]}/owner/name"
             raise BadEndpointId(f"must have at least {base} parts: {wanted}")
+        if "requests" in segments[base:]:  # what stands behind that is about a queue request (§3.2)
+            raise BadEndpointId("must not have the part 'requests' behind owner/alias")
         return cls(text, "/".join(segments[:base]))
+
+
+def is_endpoint_beginning(text: str) -> bool:
+    """Whether endpoint ids can begin with these whole parts."""
+    is_short = len(text) <= ENDPOINT_ID_CHARACTERS_MAX
+    return is_short and all(_SEGMENT.fullmatch(segment) for segment in text.split("/"))
 
 
 def is_request_id(text: str) -> bool:
@@ -124,10 +135,14 @@ def is_request_id(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RequestRef:
-    """Names one queue request."""
+    """Names one queue request.
+
+    The token comes from its caller, and proves whose it is (access/ownership.py); fal knows nothing of it.
+    """
 
     endpoint: EndpointId
     request_id: str
+    ownership_token: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +161,8 @@ class CallOptions:
 class QueueOptions:
     """Options of a submission (§4, §7.2)."""
 
-    low_priority: bool = False
+    low_priority: bool | None = None
+    """None where the caller does not say: fal's default is normal, a policy's may be low."""
     no_retry: bool = False
     max_queue_length: int | None = None
     webhook_url: str = ""
@@ -292,6 +308,7 @@ class Scope:
     """What one caller's call lends to every exchange that it makes with fal.
 
     Attributes:
+        account: Whose money it may spend. Without one nothing is sent with a key.
         deadline: When the call must be over, on the event loop's clock; None for no limit.
         commit: Awaited once, just before a paid request is handed to the transport. After it nobody
             before us repeats the call, so it must not return until that holds.
@@ -305,6 +322,7 @@ class Scope:
         finished_nodes: The steps of a workflow that have finished, as many as a status has room for.
     """
 
+    account: Account | None = None
     deadline: float | None = None
     commit: Callable[[], Awaitable[None]] = _nothing_to_commit
     accepted: Callable[[str], None] = _nobody_to_tell

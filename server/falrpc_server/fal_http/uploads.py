@@ -30,7 +30,6 @@ class UploadBounds:
     """How large files may be, and how they go.
 
     Attributes:
-        file_bytes_max: Largest file.
         single_bytes_max: Largest file that goes with one PUT; fal's own clients use parts beyond 90 MiB
             (§10.1).
         part_bytes: The size of parts, but for the last one.
@@ -39,7 +38,6 @@ class UploadBounds:
         buffer_bytes_max: Memory for parts, for all uploads together.
     """
 
-    file_bytes_max: int = 10 * 1024**3
     single_bytes_max: int = 90 * 1024 * 1024
     part_bytes: int = 10 * 1024 * 1024
     part_seconds_max: float = 120.0
@@ -63,6 +61,7 @@ class Uploads:
         *,
         size: int | None,
         sha256: bytes,
+        bytes_max: int,
         progress: Callable[[int], None],
     ) -> StoredFile:
         """Stores a file.
@@ -73,6 +72,7 @@ class Uploads:
             scope: The caller's call.
             size: Its declared size in bytes. None: not declared.
             sha256: Its declared SHA-256, empty: not declared.
+            bytes_max: How large it may be.
             progress: Told how many bytes have gone to fal, now and then.
 
         Raises:
@@ -80,7 +80,7 @@ class Uploads:
             UploadStalled: The sender took too long.
             FalError: fal did not take it.
         """
-        checked = CheckedChunks(chunks, size=size, sha256=sha256, bytes_max=self._bounds.file_bytes_max)
+        checked = CheckedChunks(chunks, size=size, sha256=sha256, bytes_max=bytes_max)
         if size is not None and size <= self._bounds.single_bytes_max:
             return await self._as_they_come(upload, checked, size, scope, progress)
         async with aclosing(aiter(checked)) as verified:

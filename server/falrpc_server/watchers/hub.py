@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from falrpc_server.background import BackgroundTasks
+from falrpc_server.fal_http.accounts import Account
 from falrpc_server.fal_http.client import UNKNOWN_STATE, FalClient
 from falrpc_server.fal_http.error_bodies import FalError
 from falrpc_server.fal_http.models import LogBatch, QueueStatus, RequestRef, Scope
@@ -35,24 +36,25 @@ class Watchers:
         self._noticed = noticed
         streams = StatusStreams(pace.stream_again_seconds)
         self._shared = Shared(pace, Turns(calls_per_second).take, streams)
-        self._watchers: dict[tuple[str, str], Watcher] = {}
+        self._watchers: dict[tuple[str, str, str], Watcher] = {}
 
     def __len__(self) -> int:
         return len(self._watchers)
 
     async def watch(
-        self, ref: RequestRef, *, logs: bool, outcome: bool = False
+        self, ref: RequestRef, account: Account, *, logs: bool, outcome: bool = False
     ) -> AsyncGenerator[QueueStatus | LogBatch]:
         """Yields the state at once (of a completed request: after its log) and at each change, and log
         entries as they appear, each once.
 
         The COMPLETED state is the last thing yielded; with `outcome` it says how the request ended, where
-        that can be read. Raises FalError when the request can't be read: each caller its own.
+        that can be read. Raises FalError when the request can't be read: each caller its own. Those who read
+        it for the same account share one flow.
         """
-        key = (ref.endpoint.queue_base, ref.request_id)
+        key = (account.id, ref.endpoint.queue_base, ref.request_id)
         watcher = self._watchers.get(key)
         if watcher is None or watcher.is_over:
-            scope = Scope(noticed=_once(self._noticed), repeats=False)  # it looks again anyway
+            scope = Scope(account, noticed=_once(self._noticed), repeats=False)  # it looks again anyway
             watcher = Watcher(self._fal, ref, scope, self._shared, self._background.spawn)
             self._watchers[key] = watcher
         mailbox = watcher.join(logs=logs, outcome=outcome)

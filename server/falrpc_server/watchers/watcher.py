@@ -129,7 +129,7 @@ class Watcher:
                 and self._end.outcome is RequestOutcome.UNKNOWN
                 and any(mailbox.wants_outcome for mailbox in waiting)
             ):
-                scope = Scope(noticed=self._scope.noticed)
+                scope = Scope(self._scope.account, noticed=self._scope.noticed)
                 outcome = await self._fal.outcome(self._ref, scope)
                 self._end = dataclasses.replace(self._end, outcome=outcome)
                 has_read_outcome = True
