@@ -285,7 +285,14 @@ def test_upload_hosts_are_a_list(environment: Set) -> None:
         ({"FALRPC_CONNECTIONS_MAX": "0"}, "FALRPC_CONNECTIONS_MAX"),
         ({"FALRPC_SEND_BYTES_MAX": "2147483648"}, "FALRPC_SEND_BYTES_MAX"),
         ({"FALRPC_AUTH": "kerberos"}, "FALRPC_AUTH"),
-        ({"FALRPC_AUTH": "none,mtls", "FALRPC_TLS_CERTIFICATE_FILE": "c"}, "FALRPC_AUTH"),
+        ({"FALRPC_AUTH": "none,tokens", "FALRPC_TOKENS_FILE": "t"}, "FALRPC_AUTH"),
+        ({"FALRPC_TOKENS_FILE": "t"}, "FALRPC_TOKENS_FILE"),
+        ({"FALRPC_AUTH": "tokens"}, "FALRPC_TOKENS_FILE"),
+        ({"FALRPC_TLS_KEY_FILE": "k"}, "FALRPC_TLS_CERTIFICATE_FILE"),
+        ({"FALRPC_FORWARDED_CERTIFICATE_FROM": "here"}, "FALRPC_FORWARDED_CERTIFICATE_FROM"),
+        ({"FALRPC_JWT_ALGORITHMS": "HS256"}, "FALRPC_JWT_ALGORITHMS"),
+        ({"FALRPC_JWT_ALGORITHMS": "none"}, "FALRPC_JWT_ALGORITHMS"),
+        ({"FALRPC_WORKERS": "0"}, "FALRPC_WORKERS"),
     ],
 )
 def test_limits_must_make_sense(environment: Set, variables: dict[str, str], named: str) -> None:
@@ -305,3 +312,38 @@ def test_every_setting_is_documented() -> None:
     """Each setting has a sentence that ends as one."""
     for name, field in Settings.model_fields.items():
         assert (field.description or "").endswith("."), name
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "/etc/falrpc/jwks.json",
+        "https://issuer.example/keys?p=b2c",
+        "http://127.0.0.1:1/keys",
+        "http://[::1]/keys",
+    ],
+)
+def test_where_keys_of_jwts_may_be(environment: Set, location: str) -> None:
+    """A file, an https URL, or http on loopback."""
+    environment(FALRPC_AUTH="jwt", FALRPC_JWT_ISSUER="i", FALRPC_JWT_AUDIENCE="a", FALRPC_JWT_JWKS=location)
+    assert load().jwt_jwks == location
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://issuer.example/keys",
+        "http://127.0.0.1@evil.example/keys",
+        "https://user:secret@issuer.example/keys",
+        "https://issuer.example/keys#a",
+        "https://issuer.example/keys?a#b",
+        "https:///keys",
+        "file:///etc/keys",
+    ],
+)
+def test_where_keys_of_jwts_may_not_be(environment: Set, location: str) -> None:
+    """Keys are not believed that come over http, nor from a URL that may mean another host."""
+    environment(FALRPC_AUTH="jwt", FALRPC_JWT_ISSUER="i", FALRPC_JWT_AUDIENCE="a", FALRPC_JWT_JWKS=location)
+    found = problems()
+    assert found[0].startswith("FALRPC_JWT_JWKS: must ")
+    assert "secret" not in "".join(found)

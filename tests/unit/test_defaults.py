@@ -71,7 +71,6 @@ def test_the_service(settings: Settings) -> None:
 def test_uploads(settings: Settings) -> None:
     """How large files may be, and how they go, is as set."""
     assert UploadBounds() == UploadBounds(
-        file_bytes_max=settings.upload_bytes_max,
         single_bytes_max=settings.upload_single_bytes_max,
         part_bytes=settings.upload_part_bytes,
         part_seconds_max=settings.upload_part_seconds_max,

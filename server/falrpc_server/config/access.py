@@ -102,14 +102,22 @@ class Access(Section):
         description="Second half of the key, instead of `FAL_KEY`.",
     )
 
+    _jwks = field_validator("jwt_jwks")(values.key_set_location)
     _lists = field_validator("auth", "jwt_algorithms", "forwarded_certificate_from", mode="before")(
         values.comma_separated
     )
     _networks = field_validator("forwarded_certificate_from")(values.networks)
 
     @property
+    def jwks_file(self) -> str:
+        """The file of the JWTs' keys; empty where they come from a URL, or from nowhere."""
+        return "" if "://" in self.jwt_jwks else self.jwt_jwks
+
+    @property
     def key(self) -> str:
-        """The credential for fal."""
+        """The server's credential for fal; empty without one."""
+        if not (self.fal_key or self.fal_key_id):
+            return ""
         if self.fal_key:
             return self.fal_key.get_secret_value()
         assert self.fal_key_id is not None

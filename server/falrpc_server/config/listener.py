@@ -31,7 +31,9 @@ class Listener(Section):
         "when it changes.",
     )
     reflection: Literal["auto", "on", "off"] = Field(
-        "auto", description="Whether the listener offers gRPC reflection. `auto`: when it is loopback."
+        "auto",
+        description="Whether the listener offers gRPC reflection, to everyone. `auto`: when it is loopback "
+        "and asks nobody who calls.",
     )
     connection_age_seconds: float = Field(
         1_800.0,
@@ -51,8 +53,3 @@ class Listener(Section):
     def is_loopback(self) -> bool:
         """Whether only this machine reaches the listener."""
         return values.is_loopback_host(self.listen.rpartition(":")[0].strip("[]"))
-
-    @property
-    def offers_reflection(self) -> bool:
-        """Whether the listener offers reflection."""
-        return self.reflection == "on" or (self.reflection == "auto" and self.is_loopback)

@@ -54,7 +54,7 @@ def _default(field: FieldInfo) -> str:
         value = ",".join(value)
     if isinstance(value, int | float):
         value = f"{value:g}" if isinstance(value, float) else value
-    return f"`{value}`" if value else "(empty)"
+    return "(empty)" if value in ("", None) else f"`{value}`"
 
 
 def _choices(field: FieldInfo) -> str:

@@ -18,6 +18,7 @@ __all__ = ["SECRETS", "ConfigError", "Settings", "effective", "variable"]
 
 SECRETS = ("fal_key", "fal_key_id", "fal_key_secret")
 PARTS_MAX = 10_000  # of a file
+BESIDE_OUTPUT_BYTES_MAX = 64 * 1024  # in a message: what a few of fal's headers say
 
 
 class ConfigError(Exception):
@@ -32,6 +33,17 @@ class Settings(
     Process, UploadSettings, Admission, Calls, Fal, Access, Listener
 ):  # their fields come in reverse order
     """Everything that can be set."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever reaches a listener that is not loopback may call."""
+        return self.auth == ("none",) and not self.is_loopback
+
+    @property
+    def offers_reflection(self) -> bool:
+        """Whether the listener offers reflection."""
+        is_for_all = self.is_loopback and self.auth in ((), ("none",))
+        return self.reflection == "on" or (self.reflection == "auto" and is_for_all)
 
     @model_validator(mode="after")
     def _check_together(self) -> "Settings":
@@ -53,6 +65,8 @@ def effective(settings: Settings) -> list[tuple[str, str]]:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             value = "(set)"
+        elif name == "jwt_jwks" and "?" in value:
+            value = value.partition("?")[0] + "?(not shown)"
         elif isinstance(value, tuple):
             value = ",".join(one if isinstance(one, str) else "=".join(map(str, one)) for one in value)
         shown.append((variable(name), "" if value is None else str(value)))
@@ -60,13 +74,13 @@ def effective(settings: Settings) -> list[tuple[str, str]]:
 
 
 def _key_problems(settings: Settings) -> list[str]:
-    if settings.fal_key_from == "caller" and not settings.fal_key:
-        return []
     halves = (settings.fal_key_id, settings.fal_key_secret)
     if not settings.fal_key and not all(halves):
         if any(halves):
             missing = "FAL_KEY_SECRET" if settings.fal_key_id else "FAL_KEY_ID"
             return [f"{missing}: is required beside the other half of the key"]
+        if settings.fal_key_from == "caller" or settings.policy_file:  # which says whose key each tenant has
+            return []
         return ["FAL_KEY: is required (or FAL_KEY_FILE, or FAL_KEY_ID and FAL_KEY_SECRET)"]
     key = settings.key
     if not key.isascii() or not key.isprintable() or " " in key:
@@ -87,8 +101,11 @@ def _limit_problems(settings: Settings) -> list[str]:
     problems = []
     if settings.input_bytes_max > settings.receive_bytes_max:
         problems.append("FALRPC_INPUT_BYTES_MAX: must not exceed FALRPC_RECEIVE_BYTES_MAX")
-    if settings.output_bytes_max >= settings.send_bytes_max:
-        problems.append("FALRPC_OUTPUT_BYTES_MAX: must be less than FALRPC_SEND_BYTES_MAX")
+    if settings.output_bytes_max + BESIDE_OUTPUT_BYTES_MAX > settings.send_bytes_max:
+        problems.append(
+            "FALRPC_OUTPUT_BYTES_MAX: must be less than FALRPC_SEND_BYTES_MAX, "
+            f"by {BESIDE_OUTPUT_BYTES_MAX} at least"
+        )
     if settings.upload_part_bytes > settings.upload_buffer_bytes_max:
         problems.append("FALRPC_UPLOAD_PART_BYTES: must not exceed FALRPC_UPLOAD_BUFFER_BYTES_MAX")
     if settings.upload_bytes_max > PARTS_MAX * settings.upload_part_bytes:

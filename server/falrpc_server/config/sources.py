@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from falrpc_server.config.section import PREFIX
 from falrpc_server.config.settings import SECRETS, ConfigError, Settings, variable
 
-__all__ = ["load"]
+__all__ = ["given_files", "load", "secret_files"]
 
 # The name of the TOML file, and what the command line reads as a client.
 OTHER_VARIABLES = {"FALRPC_CONFIG", "FALRPC_ADDRESS", "FALRPC_TOKEN"}
@@ -27,7 +27,7 @@ def load(config_file: Path | None = None) -> Settings:
 
     Raises ConfigError with every problem that was found.
     """
-    path = config_file or (Path(named) if (named := os.environ.get(f"{PREFIX}CONFIG")) else None)
+    path = _config_file(config_file)
     problems = _unknown_variables()
     files = _file_values(path, problems) | _secret_files(problems)
 
@@ -63,6 +63,18 @@ def load(config_file: Path | None = None) -> Settings:
     return settings
 
 
+def given_files(config_file: Path | None = None) -> dict[str, str]:
+    """The files that settings name, unchecked: for when others are wrong."""
+    in_file = _file_values(_config_file(config_file), [])
+    names = [name for name in Settings.model_fields if name.endswith("_file") or name == "jwt_jwks"]
+    given = {name: os.environ.get(variable(name)) or in_file.get(name) for name in names}
+    return {name: value for name, value in given.items() if isinstance(value, str)}
+
+
+def _config_file(argument: Path | None) -> Path | None:
+    return argument or (Path(named) if (named := os.environ.get(f"{PREFIX}CONFIG")) else None)
+
+
 def _unknown_variables() -> list[str]:
     """A mistyped setting must not pass for the default."""
     known = {variable(name) for name in Settings.model_fields} | OTHER_VARIABLES
@@ -87,6 +99,12 @@ def _file_values(path: Path | None, problems: list[str]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in known}
 
 
+def secret_files() -> dict[str, str]:
+    """The files that secrets come from: not those that a variable gives outright."""
+    paths = {name: os.environ.get(f"{variable(name)}_FILE", "") for name in SECRETS}
+    return {name: path for name, path in paths.items() if path and not os.environ.get(variable(name))}
+
+
 def _secret_files(problems: list[str]) -> dict[str, Any]:
     """Secrets from the files that FAL_KEY_FILE and its like name."""
     values = {}
@@ -96,8 +114,9 @@ def _secret_files(problems: list[str]) -> dict[str, Any]:
             try:
                 values[name] = Path(path).read_text().strip()
             except (OSError, UnicodeDecodeError) as error:
+                shown = path if path.startswith(("/", "./", "../")) else "(not shown: no such file)"
                 problems.append(
-                    f"{variable(name)}_FILE: {path}: {getattr(error, 'strerror', None) or 'no text'}"
+                    f"{variable(name)}_FILE: {shown}: {getattr(error, 'strerror', None) or 'no text'}"
                 )
     return values
 

@@ -12,6 +12,7 @@ __all__ = [
     "endpoint_limits",
     "hosts",
     "is_loopback_host",
+    "key_set_location",
     "listen",
     "networks",
     "proxy_url",
@@ -86,6 +87,19 @@ def proxy_url(value: str) -> str:
     """The URL of an HTTP proxy."""
     if value and _parts(value)[0] != "http":
         raise ValueError("must be an http URL; what goes through the proxy is TLS to fal all the same")
+    return value
+
+
+def key_set_location(value: str) -> str:
+    """A file, or a URL whose answer may be believed; it may have a query."""
+    if "://" in value:
+        scheme, host = _parts(value.partition("?")[0])
+        if scheme == "http" and not is_loopback_host(host):
+            raise ValueError(
+                "must be https, since its keys are believed; http is for loopback addresses only"
+            )
+        if "#" in value:
+            raise ValueError("must not have a fragment")
     return value
 
 
