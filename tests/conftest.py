@@ -14,15 +14,21 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from tests import canary
 from tests.alone import pytest_collection_modifyitems, pytest_runtest_protocol  # noqa: F401 # hooks
 
 from falrpc import v1
-from falrpc_server.app import Gateway, make_logger, running
+from falrpc_server.app import make_logger, running
 from falrpc_server.config import Settings
+from falrpc_server.gateway import Gateway
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--strict-tools", action="store_true", help="a test that a missing tool skips fails")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(canary, "canary")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -38,7 +44,7 @@ def pytest_runtest_makereport(
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # a client that is told goodbye is no news
 
-KEY = "test-id:test-secret-1f0c"  # tests look for it where it must not appear
+KEY = "test-id:test-secret-1f0c"  # canary.py looks for it where it must not appear
 SPEED = 20
 
 
@@ -138,11 +144,14 @@ async def running_gateway(**settings: Any) -> AsyncIterator[Running]:
     log = io.StringIO()
     checked = Settings(**{**values, **settings})
     options = [("grpc.max_receive_message_length", 64 * 1024 * 1024), ("grpc.enable_retries", 0)]
-    async with (
-        running(checked, make_logger("info", log)) as gateway,
-        grpc.aio.insecure_channel(gateway.address, options=options) as channel,
-    ):
-        yield Running(gateway, channel, log)
+    try:
+        async with (
+            running(checked, make_logger("info", log)) as gateway,
+            grpc.aio.insecure_channel(gateway.address, options=options) as channel,
+        ):
+            yield Running(gateway, channel, log)
+    finally:
+        canary.heard("a gateway's log", log.getvalue())
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from tests import canary
 
 from falrpc import v1
 
@@ -85,6 +86,16 @@ async def failure_of_upload(
     return await asyncio.to_thread(upload)
 
 
+async def ended(call: Any) -> str:
+    """Waits for a call, unary or a stream, that must succeed. Returns its code."""
+    if hasattr(call, "__aiter__"):
+        async for _ in call:
+            pass
+    else:
+        await call
+    return str((await call.code()).name)
+
+
 async def messages_and_failure(call: AsyncIterable[T]) -> tuple[list[T], Failure]:
     """Reads a stream that must fail; returns what came before."""
     messages: list[T] = []
@@ -103,6 +114,7 @@ def unpacked(error: grpc.aio.AioRpcError) -> Failure:
             assert status.code == error.code().value[0]
             assert status.message == error.details()
             details += unpacked_details(status)
+    canary.heard("a status", f"{error.details()} {details}")
     return Failure(error.code().name, error.details() or "", details)
 
 

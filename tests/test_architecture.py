@@ -20,11 +20,35 @@ SEPARATE = (f"{PACKAGE}.cli", f"{PACKAGE}.emulator")  # programs of their own
 PURE = [
     *sorted(name for name in MODULES if name.startswith(f"{PACKAGE}.translate.")),
     *(
+        f"{PACKAGE}.access.{name}"
+        for name in (
+            "authentication",
+            "certificates",
+            "explanation",
+            "identities",
+            "identity_patterns",
+            "json_objects",
+            "jwk_sets",
+            "jwts",
+            "metadata",
+            "option_rules",
+            "ownership",
+            "policy",
+            "policy_file",
+            "refusals",
+            "rules",
+            "tables",
+            "tokens",
+            "webhook_hosts",
+        )
+    ),
+    *(
         f"{PACKAGE}.fal_http.{name}"
         for name in (
             "answers",
             "breaker",
             "encodings",
+            "endpoint_patterns",
             "error_bodies",
             "events",
             "json_syntax",
@@ -88,21 +112,34 @@ def test_there_is_something_to_check() -> None:
 
 
 def test_one_way_to_fal() -> None:
-    """Only the funnel, and the transport below it with its resolver, import an HTTP engine."""
-    assert server(importers("httpx")) == {
-        f"{PACKAGE}.fal_http.{n}" for n in ("transport", "exchange", "incoming")
-    }
+    """Only the funnel, and the transport below it with its resolver, import an HTTP engine; and what
+    fetches the keys of callers' tokens, through the same transport."""
+    funnel = {f"{PACKAGE}.fal_http.{n}" for n in ("transport", "exchange", "incoming")}
+    assert server(importers("httpx")) == funnel | {f"{PACKAGE}.access.jwks"}
     assert server(importers("aiohttp", "yarl")) == {
         f"{PACKAGE}.fal_http.{n}" for n in ("transport", "connector", "resolver")
     }
 
 
 def test_only_the_outside_knows_grpc() -> None:
-    """Only the composition root, the servicer and the interceptors import grpc."""
-    allowed = (f"{PACKAGE}.app", f"{PACKAGE}.listening", f"{PACKAGE}.servicer", f"{PACKAGE}.interceptors")
+    """Only the gateway with its listener, the servicer and the interceptors import grpc."""
+    allowed = (
+        f"{PACKAGE}.gateway",
+        f"{PACKAGE}.accepting",
+        f"{PACKAGE}.listening",
+        f"{PACKAGE}.servicer",
+        f"{PACKAGE}.interceptors",
+    )
     assert [
         m for m in server(importers("grpc", "grpc_health", "grpc_reflection")) if not within(m, *allowed)
     ] == []
+
+
+def test_the_supervisor_knows_no_engine() -> None:
+    """What starts workers reaches neither grpc nor an HTTP engine nor an event loop's library."""
+    engines = ("grpc", "aiohttp", "httpx", "uvloop", "yarl")
+    reaches = reached(f"{PACKAGE}.workers.supervisor")
+    assert {name: by for name, by in reaches.items() if within(name, *engines)} == {}
 
 
 def test_translation_is_pure() -> None:
@@ -117,6 +154,13 @@ def test_the_pure_core_waits_for_nothing(module: str) -> None:
     forbidden = ("asyncio", "socket", "grpc", "httpx", "aiohttp", "yarl", "anyio", "threading")
     reaches = {name: by for name, by in reached(module).items() if within(name, *forbidden)}
     assert reaches == {}
+
+
+def test_access_knows_neither_grpc_nor_http() -> None:
+    """access takes plain values: it knows neither grpc, nor the contract, nor a log, and sends nothing itself."""
+    access = f"{PACKAGE}.access"
+    assert importers("grpc", "google", "falrpc", "structlog", "aiohttp", "yarl", "os", among=access) == set()
+    assert importers("httpx", "asyncio", among=access) <= {f"{access}.jwks"}
 
 
 def test_fals_client_knows_no_grpc() -> None:
@@ -148,6 +192,7 @@ def test_fals_client_knows_no_grpc() -> None:
         ("interceptors", ("watchers", "servicer", "app", "config")),
         ("access", ("translate", "watchers", "servicer", "interceptors", "app", "config", "observability")),
         ("servicer", ("app", "config")),
+        ("workers", ("app", "servicer", "interceptors", "translate", "watchers", "fal_http", "access")),
         ("config", ("app", "servicer", "interceptors", "translate", "fal_http")),
     ],
 )

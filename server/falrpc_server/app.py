@@ -2,62 +2,59 @@
 
 import asyncio
 import contextlib
-import importlib.metadata
 import resource
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 
-import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from falrpc import v1
-from falrpc_server import garbage, listening, wiring
-from falrpc_server.background import BackgroundTasks
-from falrpc_server.config import Settings
-from falrpc_server.fal_http.client import FalClient
-from falrpc_server.fal_http.exchange import Exchanges
+from falrpc_server import garbage, wiring
+from falrpc_server.access.jwks import UrlKeys
+from falrpc_server.access_files import AccessFiles
+from falrpc_server.config import ConfigError, Settings
 from falrpc_server.fal_http.transport import Transport
-from falrpc_server.fal_http.uploads import Uploads
-from falrpc_server.interceptors.adapter import Chain
-from falrpc_server.interceptors.call import LOGGED_CHARACTERS_MAX, CallRegistry
-from falrpc_server.interceptors.deadline import deadline
-from falrpc_server.interceptors.ending import ending
-from falrpc_server.interceptors.observe import observe
-from falrpc_server.interceptors.refusing import refusing
+from falrpc_server.gateway import CannotListen, Gateway, Services, user_agent
 from falrpc_server.observability import make_logger
-from falrpc_server.servicer import Servicer
-from falrpc_server.watchers.hub import Watchers
+from falrpc_server.workers.control import Worker
 
-__all__ = ["Gateway", "running", "serve"]
-
-SERVICE = "falrpc.v1.FalService"
-QUIET_SECONDS = 0.1  # without a new call: callers have turned to others
-REFUSING_SECONDS_MAX = 2.0
-CLEAN_UP_SECONDS_MAX = 10.0
-GOODBYE_SECONDS_MAX = 1.0  # for connections to end; what is still open then watches our health
-
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+__all__ = ["running", "serve"]
 
 
-def serve(settings: Settings) -> int:
-    """Runs the server until SIGTERM or SIGINT; a second signal stops it at once. Returns the exit code."""
+def serve(settings: Settings, worker: Worker | None = None) -> int:
+    """Runs the server until SIGTERM or SIGINT; a second signal stops it at once. Returns the exit code.
+
+    A worker of several stops when its supervisor says so.
+    """
     log = make_logger(settings.log_level)
+    if worker:
+        log = log.bind(worker=worker.number)
     _raise_file_limit(settings, log)
     garbage.look_rarely()
     with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
-        return runner.run(_serve(settings, log))
+        return runner.run(_serve(settings, log, worker))
 
 
-async def _serve(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> int:
+async def _serve(
+    settings: Settings, log: structlog.typing.FilteringBoundLogger, worker: Worker | None
+) -> int:
     signals: asyncio.Queue[int] = asyncio.Queue()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+    if worker:
+        worker.obey(signals.put_nowait)
+    else:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
     try:
-        async with running(settings, log) as gateway:
-            await signals.get()
+        async with running(settings, log, worker) as gateway:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, gateway.reloader.look_now)
+            if worker:
+                worker.tell_serving()
+            told = asyncio.create_task(signals.get())
+            await asyncio.wait({told, *filter(None, [gateway.ended])}, return_when=asyncio.FIRST_COMPLETED)
+            if not told.done():
+                told.cancel()
+                log.error("server.failed", cause="grpc's server has ended by itself")
+                return 1
             drain = asyncio.create_task(gateway.drain())
             at_once = asyncio.create_task(signals.get())
             await asyncio.wait({drain, at_once}, return_when=asyncio.FIRST_COMPLETED)
@@ -68,114 +65,66 @@ async def _serve(settings: Settings, log: structlog.typing.FilteringBoundLogger)
     except CannotListen as error:
         log.error("server.failed", cause=str(error))
         return 1
+    except ConfigError as error:
+        log.error("server.failed", problems=error.problems)
+        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
+        return 2
     return 0
 
 
-class CannotListen(Exception):
-    """The listener's address can't be had."""
-
-
-class Gateway:
-    """The running service. Made by running()."""
-
-    def __init__(
-        self, settings: Settings, log: structlog.typing.FilteringBoundLogger, transport: Transport
-    ) -> None:
-        self._settings = settings
-        self._log = log
-        self._calls = CallRegistry()
-        self._background = BackgroundTasks()
-        self._health = health.aio.HealthServicer()
-        exchanges = Exchanges(transport, settings.key, f"falrpc/{_version()}", wiring.guards(settings))
-        fal = FalClient(exchanges, wiring.hosts(settings), wiring.bounds(settings))
-        watchers = Watchers(
-            fal,
-            self._background,
-            wiring.pace(settings),
-            settings.status_calls_per_second,
-            lambda what, value: log.warning("fal.noticed", what=what, value=value[:LOGGED_CHARACTERS_MAX]),
-        )
-        self._uploads = Uploads(wiring.storage(exchanges, settings), wiring.upload_bounds(settings))
-        servicer = Servicer(fal, self._uploads, watchers, self._background, wiring.limits(settings))
-        interceptors = [
-            observe,
-            ending,
-            refusing(self._calls),
-            deadline(settings.default_deadline_seconds, settings.deadline_seconds_max),
-        ]
-        self._server = grpc.aio.server(
-            interceptors=[Chain(SERVICE, interceptors, self._calls, log, settings.stall_seconds)],
-            options=listening.options(settings),
-        )
-        # The methods take a Call instead of grpc's context: the chain sees to it.
-        v1.add_FalServiceServicer_to_server(servicer, self._server)  # type: ignore[arg-type]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        if settings.offers_reflection:
-            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
-        self.address = ""
-        """The listener's `host:port`, with the port that was really taken."""
-
-    async def start(self) -> None:
-        """Starts to listen. Raises CannotListen."""
-        try:
-            port = self._server.add_insecure_port(self._settings.listen)
-        except RuntimeError as error:
-            raise CannotListen(f"FALRPC_LISTEN={self._settings.listen}: {error}") from error
-        await self._server.start()
-        self.address = f"{self._settings.listen.rpartition(':')[0]}:{port}"
-        await self._set_health(SERVING)
-        self._log.info("server.started", address=self.address, version=_version())
-
-    async def drain(self) -> None:
-        """Stops in good order; the remote work of calls that are cut goes on.
-
-        NOT_SERVING, then a delay in which new calls are still served, then no new calls; calls in flight
-        may finish until the limit, then reads end UNAVAILABLE and paid calls UNKNOWN.
-
-        grpc ends what it has received and not yet handed to us as CANCELLED when it stops, and meshes repeat
-        that (grpc/grpc#41785): so new calls are refused by ourselves first, until few come any more.
-        """
-        self._log.info("server.draining", calls=len(self._calls))
-        await self._set_health(NOT_SERVING)
-        await asyncio.sleep(self._settings.drain_delay_seconds)
-        await self._calls.refuse_new(QUIET_SECONDS, REFUSING_SECONDS_MAX)
-        grace = self._settings.drain_seconds + CLEAN_UP_SECONDS_MAX
-        refusing = asyncio.create_task(self._server.stop(grace))
-        try:
-            if not await self._calls.wait_idle(self._settings.drain_seconds):
-                self._calls.drain()
-                await self._calls.wait_idle(CLEAN_UP_SECONDS_MAX)
-            await asyncio.wait({refusing}, timeout=GOODBYE_SECONDS_MAX)
-        finally:
-            refusing.cancel()
-
-    async def stop(self) -> None:
-        """Stops at once and waits for clean-ups."""
-        await self._set_health(NOT_SERVING)
-        self._calls.refuses_new = True
-        self._calls.drain()
-        await self._calls.wait_idle(CLEAN_UP_SECONDS_MAX)
-        await self._server.stop(None)
-        await self._background.drain(CLEAN_UP_SECONDS_MAX)
-        self._log.info("server.stopped")
-
-    async def _set_health(self, status: int) -> None:
-        for name in ("", SERVICE):
-            await self._health.set(name, status)
-
-
 @contextlib.asynccontextmanager
-async def running(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> AsyncIterator[Gateway]:
-    """Runs the service on the current event loop. Raises CannotListen."""
+async def running(
+    settings: Settings,
+    log: structlog.typing.FilteringBoundLogger,
+    worker: Worker | None = None,
+    test_services: "Services | None" = None,
+) -> AsyncIterator[Gateway]:
+    """Runs the service on the current event loop. Raises CannotListen and, for files, ConfigError.
+
+    Args:
+        settings: Checked.
+        log: For everything that is logged.
+        worker: Which one of several this process is.
+        test_services: More services, by name, that tests have behind the same interceptors.
+    """
     limits = wiring.transport_limits(settings)
-    async with Transport(limits, proxy_url=settings.proxy_url) as transport:
-        gateway = Gateway(settings, log, transport)
+    async with (
+        Transport(limits, proxy_url=settings.proxy_url) as transport,
+        _url_keys(settings, log, transport) as keys,
+    ):
+        guard = AccessFiles(settings, keys)
+        gateway = Gateway(settings, log, transport, guard, worker, test_services)
+        reloading = asyncio.create_task(gateway.reloader.run(settings.reload_seconds), name="reload")
         try:
             await gateway.start()
             yield gateway
         finally:
+            reloading.cancel()
             await gateway.stop()
+
+
+@contextlib.asynccontextmanager
+async def _url_keys(
+    settings: Settings, log: structlog.typing.FilteringBoundLogger, transport: Transport
+) -> AsyncIterator[UrlKeys | None]:
+    """The keys of callers' JWTs, where they come from a URL."""
+    if not settings.jwt_jwks or settings.jwks_file:
+        yield None
+        return
+    keys = UrlKeys(
+        settings.jwt_jwks,
+        transport,
+        settings.jwt_algorithms,
+        kept_seconds=settings.jwt_jwks_seconds,
+        stale_seconds_max=settings.jwt_jwks_stale_seconds_max,
+        user_agent=user_agent(),
+        tell=lambda sentence: log.warning("jwks.failed", cause=sentence),
+    )
+    async with contextlib.aclosing(keys):
+        await keys.start()
+        if not keys.is_usable:
+            raise ConfigError([f"FALRPC_JWT_JWKS: {keys.shown_url}: no keys can be read there"])
+        yield keys
 
 
 def _raise_file_limit(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> None:
@@ -197,10 +146,3 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
             return None
         return uvloop.new_event_loop
     return None
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("falrpc")
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree
-        return "0+source"

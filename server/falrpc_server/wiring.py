@@ -1,5 +1,7 @@
 """From Settings to what each part of the service takes."""
 
+from falrpc_server import memory
+from falrpc_server.access.admission import AdmissionLimits
 from falrpc_server.config import Settings
 from falrpc_server.fal_http import retry, wire
 from falrpc_server.fal_http.cdn_storage import CdnStorage
@@ -13,7 +15,26 @@ from falrpc_server.fal_http.transport import Limits as TransportLimits
 from falrpc_server.fal_http.uploads import UploadBounds
 from falrpc_server.servicer import Limits
 
-__all__ = ["bounds", "guards", "hosts", "limits", "pace", "storage", "transport_limits", "upload_bounds"]
+__all__ = [
+    "admission",
+    "bounds",
+    "guards",
+    "hosts",
+    "limits",
+    "pace",
+    "storage",
+    "transport_limits",
+    "upload_bounds",
+]
+
+
+def admission(settings: Settings) -> AdmissionLimits:
+    return AdmissionLimits(
+        calls_in_flight_max=settings.calls_in_flight_max,
+        streams_in_flight_max=settings.streams_in_flight_max,
+        uploads_in_flight_max=settings.uploads_in_flight_max,
+        memory_bytes_max=settings.memory_bytes_max or memory.allowed_bytes(settings.workers),
+    )
 
 
 def transport_limits(settings: Settings) -> TransportLimits:
@@ -78,7 +99,6 @@ def limits(settings: Settings) -> Limits:
 
 def upload_bounds(settings: Settings) -> UploadBounds:
     return UploadBounds(
-        file_bytes_max=settings.upload_bytes_max,
         single_bytes_max=settings.upload_single_bytes_max,
         part_bytes=settings.upload_part_bytes,
         part_seconds_max=settings.upload_part_seconds_max,

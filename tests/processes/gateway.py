@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
+from tests import canary
 from tests.conftest import KEY
 
 __all__ = ["Figures", "Gateway", "served"]
@@ -79,6 +80,7 @@ class Gateway:
     def _read(self, pipe: IO[str], take: Any) -> None:
         with pipe:
             for line in pipe:
+                canary.heard("a gateway's output", line)
                 try:
                     take(json.loads(line))
                 except ValueError:
@@ -98,8 +100,8 @@ class Gateway:
 
 
 @contextmanager
-def served(emulator_url: str, **settings: str) -> Iterator[Gateway]:
-    """Runs a gateway with these settings."""
+def served(emulator_url: str, program: str = "tests.processes.served", **settings: str) -> Iterator[Gateway]:
+    """Runs a gateway with these settings. The program is a module."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -111,7 +113,7 @@ def served(emulator_url: str, **settings: str) -> Iterator[Gateway]:
         "MALLOC_ARENA_MAX": "2",  # as in the image
         **{f"FALRPC_{name.upper()}": value for name, value in settings.items()},
     }
-    command = [sys.executable, "-m", "tests.processes.served"]
+    command = [sys.executable, "-m", program]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment, text=True)
     try:

@@ -2,21 +2,27 @@
 
 import asyncio
 import contextlib
+import io
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from tests import canary
 from tests.conftest import KEY, Fal, Running, running_gateway
 from tests.failures import failure_of, messages_and_failure
 from tests.service.test_run import arrived, run
 
 from falrpc import v1
-from falrpc_server.app import CannotListen
+from falrpc_server import app
+from falrpc_server.app import make_logger
+from falrpc_server.config import Settings
+from falrpc_server.gateway import CannotListen, Gateway
 
 SERVICE = "falrpc.v1.FalService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -172,7 +178,7 @@ async def test_the_key_is_nowhere_to_be_seen(gateway: Running, fal: Fal) -> None
 
 
 def serve(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "falrpc_server", "serve", *arguments],
         env={"PATH": "", "PYTHONPATH": ":".join(sys.path), **environment},
         capture_output=True,
@@ -180,6 +186,8 @@ def serve(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[s
         check=False,
         timeout=60,
     )
+    canary.heard("the output of serve", done.stdout + done.stderr)
+    return done
 
 
 def test_no_key() -> None:
@@ -218,6 +226,7 @@ def test_sigterm(emulator_url: str, loop: str) -> None:
     assert '"server.started"' in process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
+    canary.heard("the output of serve", out + err)
     assert process.returncode == 0, err
     assert [event in out for event in ("server.draining", "server.stopped")] == [True, True]
     assert "Traceback" not in err
@@ -243,3 +252,26 @@ async def failure_code(call: grpc.aio.UnaryUnaryCall) -> str:
         except grpc.aio.AioRpcError as error:
             return error.code().name
     return "OK"
+
+
+async def test_a_server_that_ends_by_itself(
+    emulator_url: str, fal: Fal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process whose gRPC server has ended says so and ends, too: it would live on without a listener."""
+    begun: asyncio.Queue[Gateway] = asyncio.Queue()
+    log = io.StringIO()
+
+    @contextlib.asynccontextmanager
+    async def running(*of: Any) -> AsyncIterator[Gateway]:
+        async with app_running(*of) as gateway:
+            begun.put_nowait(gateway)
+            yield gateway
+
+    app_running = app.running
+    monkeypatch.setattr(app, "running", running)
+    settings = Settings(listen="127.0.0.1:0", fal_key=KEY, emulator_url=emulator_url)
+    serving = asyncio.create_task(app._serve(settings, make_logger("info", log), None))
+    gateway = await begun.get()
+    await gateway._server.stop(None)
+    assert await serving == 1
+    assert "grpc's server has ended by itself" in log.getvalue()

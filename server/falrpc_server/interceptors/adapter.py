@@ -7,6 +7,7 @@ event loop's finalizer, in another task: grpc/grpc#42295.) Other services pass u
 Watch, for one, is no generator but writes through its context.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -21,20 +22,22 @@ from falrpc_server.translate.violations import InvalidRequest, Violation
 
 __all__ = ["Chain", "Interceptor", "Proceed"]
 
+REQUEST_SECONDS_MAX = 60.0  # for the one request of a method to come, once the call is there
+
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Proceed = Callable[[], Awaitable[Any]]
 Interceptor = Callable[[Call, Proceed], Awaitable[Any]]
 
 
 class Chain(grpc.aio.ServerInterceptor):
-    """Runs every call of one service through interceptors, outermost first.
+    """Runs every call of some services through interceptors, outermost first.
 
-    The service's methods take a request (or an iterator of requests) and a Call.
+    The services' methods take a request (or an iterator of requests) and a Call.
     """
 
     def __init__(
         self,
-        service: str,
+        services: Sequence[str],
         interceptors: Sequence[Interceptor],
         calls: CallRegistry,
         log: structlog.typing.FilteringBoundLogger,
@@ -42,7 +45,7 @@ class Chain(grpc.aio.ServerInterceptor):
     ) -> None:
         """Ends streams whose callers leave a message unread for `stall_seconds`."""
         self._stall_seconds = stall_seconds
-        self._prefix = f"/{service}/"
+        self._prefixes = tuple(f"/{service}/" for service in services)
         self._interceptors = tuple(reversed(interceptors))
         self._calls = calls
         self._log = log
@@ -58,18 +61,19 @@ class Chain(grpc.aio.ServerInterceptor):
         if adapted := self._adapted.get(path):
             return adapted
         handler = await continuation(handler_call_details)
-        if handler is None or not path.startswith(self._prefix):
+        if handler is None or not path.startswith(self._prefixes):
             return handler
-        return self._adapted.setdefault(path, self._adapt(path.removeprefix(self._prefix), handler))
+        return self._adapted.setdefault(path, self._adapt(path.rpartition("/")[2], handler))
 
     def _adapt(self, method: str, handler: Any) -> Handler:
         way_in = "stream" if handler.request_streaming else "unary"
         way_out = "stream" if handler.response_streaming else "unary"
         behaviour = getattr(handler, f"{way_in}_{way_out}")
         adapter = self._streaming if handler.response_streaming else self._unary
-        make = getattr(grpc, f"{way_in}_{way_out}_rpc_method_handler")
-        # Requests are decoded inside the interceptors, so that one that can't be ends like any bad request.
-        decode = _decoded_all if handler.request_streaming else _decoded
+        # As one that takes a stream, whatever it takes: grpc would read the one request of the others, and
+        # hold it, before the interceptors know who calls. They decode it, too: a bad one ends like any.
+        make = getattr(grpc, f"stream_{way_out}_rpc_method_handler")
+        decode = _decoded_all if handler.request_streaming else _only
         read = partial(decode, handler.request_deserializer)
         adapted: Handler = make(partial(adapter, method, behaviour, read), None, handler.response_serializer)
         return adapted
@@ -78,7 +82,7 @@ class Chain(grpc.aio.ServerInterceptor):
         call = Call(method, context, self._log, self._stall_seconds)
 
         async def respond() -> Any:
-            response = await behaviour(read(request), call)
+            response = await behaviour(await read(request, context), call)
             call.messages += 1
             return response
 
@@ -88,7 +92,8 @@ class Chain(grpc.aio.ServerInterceptor):
         call = Call(method, context, self._log, self._stall_seconds)
 
         async def respond() -> None:
-            async with call.streaming(), aclosing(behaviour(read(request), call)) as messages:
+            asked = await read(request, context)
+            async with call.streaming(), aclosing(behaviour(asked, call)) as messages:
                 async for message in messages:
                     await call.send(message)
 
@@ -106,6 +111,20 @@ class Chain(grpc.aio.ServerInterceptor):
             call.release()
 
 
+async def _only(deserialize: Callable[[bytes], Any], _: Any, context: Any) -> Any:
+    """The request of a method that takes one."""
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS_MAX) as limit:
+            message = await context.read()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise InvalidRequest([Violation("request", f"must come within {REQUEST_SECONDS_MAX:g} s")]) from None
+    if message is grpc.aio.EOF:
+        raise InvalidRequest([Violation("request", "is required")])
+    return _decoded(deserialize, message)
+
+
 def _decoded(deserialize: Callable[[bytes], Any], message: bytes) -> Any:
     try:
         return deserialize(message)
@@ -115,6 +134,12 @@ def _decoded(deserialize: Callable[[bytes], Any], message: bytes) -> Any:
 
 
 async def _decoded_all(
+    deserialize: Callable[[bytes], Any], messages: AsyncIterator[bytes], _: Any
+) -> AsyncIterator[Any]:
+    return _each_decoded(deserialize, messages)
+
+
+async def _each_decoded(
     deserialize: Callable[[bytes], Any], messages: AsyncIterator[bytes]
 ) -> AsyncIterator[Any]:
     async for message in messages:

@@ -11,7 +11,8 @@ from typing import Any
 import grpc
 import structlog
 
-from falrpc_server.fal_http.models import CallInfo, Scope
+from falrpc_server.access.gate import Caller
+from falrpc_server.fal_http.models import CallInfo, EndpointId, Scope
 from falrpc_server.interceptors.heartbeats import Heartbeats
 
 __all__ = ["LOGGED_CHARACTERS_MAX", "Call", "CallRegistry", "ReaderStalled"]
@@ -34,10 +35,12 @@ class Call:
         context: grpc's side of it.
         log: A logger that names the call.
         scope: What it lends to exchanges with fal.
+        identity, caller: Who makes it, and what that one may do, as soon as each is known.
+        endpoint: The endpoint that it may use.
         endpoint_id, request_id: What it is about, as soon as that is known.
         has_handle: Whether request_id names a queue request that goes on without the call.
-        code, reason, source, http_status: How it ended, whose affair that is, and what fal answered when it
-            failed, for the log.
+        code, reason, source, cause, http_status: How it ended, whose affair that is, what callers are not
+            told, and what fal answered when it failed, for the log.
         messages: How many messages were sent.
         is_drained, is_stalled: Whether the server's shutdown ended it, or a reader who did not read.
     """
@@ -54,13 +57,17 @@ class Call:
         self.context = context
         self.log = log.bind(method=method, call_id=self.call_id)
         self.scope = Scope(commit=self._commit, accepted=self._accepted, noticed=self._noticed)
+        self.identity = ""
+        self.caller: Caller | None = None
         self.started = time.monotonic()
+        self.endpoint: EndpointId | None = None
         self.endpoint_id = ""
         self.request_id = ""
         self.has_handle = False
         self.code = "OK"
         self.reason = ""
         self.source = ""
+        self.cause = ""
         self.http_status = 0
         self.messages = 0
         self.is_drained = False
@@ -87,6 +94,13 @@ class Call:
             if value and len(value) <= TRAILER_BYTES_MAX and value.isascii() and value.isprintable():
                 trailers.append((name, value))
         self.context.set_trailing_metadata(tuple(trailers))
+
+    @property
+    def permitted(self) -> Caller:
+        """Who makes the call. To be asked before anything is spent."""
+        if self.caller is None:
+            raise RuntimeError("nobody asked who calls")
+        return self.caller
 
     def is_about(self, endpoint_id: str, request_id: str = "") -> None:
         """Notes what the call is about, as far as a caller's own text may fill the log."""

@@ -1,6 +1,6 @@
 """The only place that ends a call with a status.
 
-Expected failures are InvalidRequest, UploadMismatch, FalError, DeadlinePassed, ServerDraining and
+Expected failures are InvalidRequest, UploadMismatch, Refusal, FalError, DeadlinePassed, ServerDraining and
 ReaderStalled; anything else is a bug of ours and shows the caller nothing but an id.
 """
 
@@ -11,13 +11,15 @@ from typing import Any, NoReturn
 import grpc
 from google.rpc import code_pb2
 
+from falrpc_server.access.refusals import Refusal
 from falrpc_server.fal_http.error_bodies import FalError
+from falrpc_server.fal_http.models import RequestRef
 from falrpc_server.fal_http.upload_errors import UploadMismatch, UploadStalled, UploadTooLarge
 from falrpc_server.interceptors.adapter import Proceed
 from falrpc_server.interceptors.call import Call, ReaderStalled
 from falrpc_server.interceptors.deadline import DeadlinePassed
 from falrpc_server.interceptors.refusing import ServerDraining
-from falrpc_server.translate import interruptions, rpc_status, verdicts
+from falrpc_server.translate import interruptions, refusals, rpc_status, verdicts
 from falrpc_server.translate.interruptions import CallProgress
 from falrpc_server.translate.verdicts import Verdict
 from falrpc_server.translate.violations import InvalidRequest
@@ -25,6 +27,7 @@ from falrpc_server.translate.violations import InvalidRequest
 __all__ = ["ending"]
 
 PAID_METHODS = frozenset({"Run", "Submit", "Stream", "StreamWorkflow", "Subscribe"})
+SUBMITTING_METHODS = frozenset({"Submit", "Subscribe"})
 STATUS_SECONDS_MAX = 1.0  # a caller who reads nothing is not told any sooner for our waiting
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -42,6 +45,9 @@ async def ending(call: Call, proceed: Proceed) -> Any:
         verdict = verdicts.of_upload_too_large(error)
     except UploadStalled:
         verdict = verdicts.of_upload_stalled()
+    except Refusal as error:
+        call.cause = error.cause
+        verdict = refusals.of_refusal(error, call.endpoint_id, call.request_id)
     except FalError as error:
         call.log.info(
             "fal.failed",
@@ -101,8 +107,16 @@ def _progress(call: Call) -> CallProgress:
     )
 
 
+def _ownership_token(call: Call) -> str:
+    """Who is told the id of a request that goes on needs the rest of its handle, too."""
+    if call.method not in SUBMITTING_METHODS or not (call.caller and call.endpoint and call.request_id):
+        return ""
+    return call.caller.signed(RequestRef(call.endpoint, call.request_id)).ownership_token
+
+
 async def _end(call: Call, verdict: Verdict) -> NoReturn:
     verdict.metadata |= verdicts.present(finished_nodes=verdicts.listed(call.scope.finished_nodes))
+    verdict.metadata |= verdicts.present(ownership_token=_ownership_token(call))
     call.code = code_pb2.Code.Name(verdict.code)
     call.reason = verdict.reason
     call.source = verdict.source.value
