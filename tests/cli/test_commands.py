@@ -32,7 +32,7 @@ CLIENT_COMMANDS = [
     "stream-workflow",
     "upload",
 ]
-COMMANDS = ["serve", "emulator", "demo", "check-config", "healthcheck", *CLIENT_COMMANDS]
+COMMANDS = ["serve", "emulator", "demo", "check-config", "healthcheck", "make-token", *CLIENT_COMMANDS]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

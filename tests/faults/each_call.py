@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.failures import Failure, unpacked
+from tests.failures import Failure, ended, unpacked
 from tests.service.test_queue_calls import request
 from tests.service.test_run import run
 from tests.service.test_stream_calls import stream, workflow
@@ -38,7 +38,7 @@ CALLS: dict[str, Callable[[v1.FalServiceStub], Any]] = {
 async def code_of(call: Any) -> str:
     """Waits for a call's end, whatever its kind; gives its code."""
     try:
-        await _over(call)
+        await ended(call)
     except grpc.aio.AioRpcError as error:
         return error.code().name
     return "OK"
@@ -47,13 +47,5 @@ async def code_of(call: Any) -> str:
 async def failure_of_any(call: Any) -> Failure:
     """Waits for a call that must fail, whatever its kind."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await _over(call)
+        await ended(call)
     return unpacked(caught.value)
-
-
-async def _over(call: Any) -> None:
-    if hasattr(call, "__aiter__"):
-        async for _ in call:
-            pass
-    else:
-        await call

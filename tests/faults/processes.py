@@ -12,12 +12,15 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import IO, Any
 
+from tests import canary
 from tests.conftest import KEY
 
 __all__ = ["GatewayProcess", "gateway_process", "unix_seconds"]
 
+SERVE = ("falrpc_server", "serve")
 START_SECONDS_MAX = 60
 END_SECONDS_MAX = 60
 
@@ -39,6 +42,11 @@ class GatewayProcess:
         self._lines: list[dict[str, Any]] = []
         self._reader = threading.Thread(target=self._read, name="gateway log", daemon=True)
         self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def logged(self, event: str | None = None) -> list[dict[str, Any]]:
         """The log lines so far, all or those of one event."""
@@ -69,6 +77,13 @@ class GatewayProcess:
         self.send(signal.SIGKILL)
         assert await self.ended() == -signal.SIGKILL
 
+    def kill_workers(self) -> None:
+        """Kills those of its workers that have not ended."""
+        for pid in [line["pid"] for line in self.logged("worker.started")]:
+            with contextlib.suppress(OSError):  # it is gone
+                if "worker" in Path(f"/proc/{pid}/cmdline").read_text():  # and not somebody else's
+                    os.kill(pid, signal.SIGKILL)
+
     def errors(self) -> str:
         """What it wrote to standard error."""
         if not self._errors.closed:
@@ -88,13 +103,13 @@ class GatewayProcess:
 
 @contextlib.asynccontextmanager
 async def gateway_process(
-    emulator_url: str, listen: str = "127.0.0.1:0", **settings: object
+    emulator_url: str, listen: str = "127.0.0.1:0", program: tuple[str, ...] = SERVE, **settings: object
 ) -> AsyncIterator[GatewayProcess]:
-    """Runs `serve` with these settings; what is left of it at the end is killed."""
+    """Runs `serve`, or another program, with these settings; what is left of it at the end is killed."""
     variables = {f"FALRPC_{name.upper()}": str(value) for name, value in settings.items()}
     with tempfile.TemporaryFile() as errors:
         process = _started(
-            {"FALRPC_EMULATOR_URL": emulator_url, "FALRPC_LISTEN": listen, **variables}, errors
+            program, {"FALRPC_EMULATOR_URL": emulator_url, "FALRPC_LISTEN": listen, **variables}, errors
         )
         gateway = GatewayProcess(process, errors)
         try:
@@ -103,8 +118,10 @@ async def gateway_process(
             yield gateway
         finally:
             process.kill()  # does nothing when it has ended
+            gateway.kill_workers()
             await gateway.ended()
-            gateway.errors()  # keeps them
+            canary.heard("a gateway's standard error", gateway.errors())
+            canary.heard("a gateway's log", json.dumps(gateway.logged()) + str(gateway.half_line))
 
 
 def unix_seconds(line: dict[str, Any]) -> float:
@@ -112,7 +129,9 @@ def unix_seconds(line: dict[str, Any]) -> float:
     return datetime.datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
-def _started(variables: dict[str, str], errors: IO[bytes]) -> "subprocess.Popen[bytes]":
+def _started(
+    program: tuple[str, ...], variables: dict[str, str], errors: IO[bytes]
+) -> "subprocess.Popen[bytes]":
     environment = {
         "PATH": "",
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -120,5 +139,6 @@ def _started(variables: dict[str, str], errors: IO[bytes]) -> "subprocess.Popen[
         "FAL_KEY": KEY,
         **variables,
     }
-    command = [sys.executable, "-m", "falrpc_server", "serve"]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors)
+    return subprocess.Popen(
+        [sys.executable, "-m", *program], env=environment, stdout=subprocess.PIPE, stderr=errors
+    )

@@ -29,6 +29,7 @@ async def raises_canary(*_: object, **__: object) -> None:
     raise RuntimeError(f"{CANARY} {KEY}")
 
 
+@pytest.mark.spills  # a bug's text goes to the log
 @pytest.mark.parametrize("fault", [cancelled_inside, raises_canary])
 @pytest.mark.parametrize("method", CALLS)
 async def test_before_the_request(
@@ -48,6 +49,7 @@ async def test_before_the_request(
     assert line["call_id"] == told.info.metadata["call_id"]
 
 
+@pytest.mark.spills  # a bug's text goes to the log
 @pytest.mark.parametrize("fault", [cancelled_inside, raises_canary])
 @pytest.mark.parametrize("method", ["Run", "Submit"])
 async def test_after_the_request(

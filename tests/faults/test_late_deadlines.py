@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Fal, running_gateway
+from tests.failures import ended
 from tests.faults.broken_servers import full_listener
 from tests.faults.each_call import CALLS, LONG, failure_of_any
 from tests.service.test_queue_calls import request
@@ -141,13 +142,3 @@ def start_timeout(sent: bytes) -> float:
     lines = sent.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
     [value] = [line.partition(b":")[2] for line in lines if line.startswith(b"x-fal-request-start-timeout:")]
     return float(value)
-
-
-async def ended(call: Any) -> str:
-    """Waits for a call that must succeed."""
-    if hasattr(call, "__aiter__"):
-        async for _ in call:
-            pass
-    else:
-        await call
-    return str((await call.code()).name)

@@ -16,6 +16,7 @@ from falrpc_server.cli import (
     emulator_command,
     server_commands,
     stream_commands,
+    token_command,
     upload_command,
 )
 from falrpc_server.cli.options import EXIT_CODES
@@ -32,7 +33,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback with local variables would print keys and prompts
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _commands in (server_commands, emulator_command, call_commands, stream_commands, upload_command):
+for _commands in (
+    server_commands,
+    token_command,
+    emulator_command,
+    call_commands,
+    stream_commands,
+    upload_command,
+):
     _commands.register(app)
 
 

@@ -1,6 +1,7 @@
-"""Commands that run or look at a server: serve, demo, check-config, healthcheck."""
+"""Commands that run or look at a server: serve, its workers, demo, check-config, healthcheck."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +11,13 @@ import typer
 from falrpc_server.cli.options import Security, take_groups
 
 if TYPE_CHECKING:
+    from falrpc_server.access.policy import Policy
     from falrpc_server.config import Settings
 
 __all__ = ["register"]
 
 _DEFAULT_ADDRESS = "127.0.0.1:50051"
+WORKERS_MAX = 256  # as the setting says
 
 ConfigFile = Annotated[
     Path | None,
@@ -25,19 +28,54 @@ ConfigFile = Annotated[
 def register(app: typer.Typer) -> None:
     """Adds the commands to `app`."""
     app.command()(serve)
+    app.command(hidden=True)(worker)
     app.command()(demo)
-    app.command(epilog="Exit codes: 0 the settings are good; 2 they are not.")(check_config)
+    app.command(
+        epilog="Exit codes: 0 the settings are good, and what --explain asks for is allowed; 1 it is not; "
+        "2 the settings, the policy file or the arguments are not good."
+    )(check_config)
     app.command(epilog="Exit codes: 0 it is SERVING; 1 it is not.")(take_groups(healthcheck))
 
 
-def serve(config_file: ConfigFile = None) -> None:
+def serve(
+    config_file: ConfigFile = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=WORKERS_MAX,
+            metavar="N",
+            help="Processes that serve the port. Without it: FALRPC_WORKERS.",
+        ),
+    ] = None,
+) -> None:
     """Run the gRPC service until SIGTERM.
 
     Settings come from the environment (FALRPC_*, FAL_KEY) and --config; see check-config.
     """
+    settings = _load(config_file)
+    if (workers or settings.workers) > 1:
+        from falrpc_server.workers.supervisor import supervise
+
+        raise typer.Exit(supervise(settings.model_copy(update={"workers": workers or settings.workers})))
     from falrpc_server import app
 
-    raise typer.Exit(app.serve(_load(config_file)))
+    raise typer.Exit(app.serve(settings))
+
+
+def worker(number: Annotated[int, typer.Option(min=1, help="Which of the workers.")]) -> None:
+    """Be one of the processes of `serve --workers`, which starts them: standard input leads to it."""
+    from falrpc_server.workers import control
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # without a handler it would end the process
+    try:
+        one, settings = control.attach(number)
+    except control.NotSupervised:
+        print("a worker is started by: falrpc serve --workers N", file=sys.stderr)
+        raise typer.Exit(2) from None
+    from falrpc_server import app
+
+    raise typer.Exit(app.serve(settings, one))
 
 
 def demo(
@@ -54,11 +92,29 @@ def demo(
     raise typer.Exit(run_demo(live=live, directory=output))
 
 
-def check_config(config_file: ConfigFile = None) -> None:
-    """Print the effective settings, secrets hidden, or everything that is wrong with them."""
+def check_config(
+    config_file: ConfigFile = None,
+    explain: Annotated[
+        tuple[str, str, str] | None,
+        typer.Option(
+            metavar="IDENTITY RPC ENDPOINT",
+            help="Say whether a caller may call a method for an endpoint, and why: "
+            "spiffe://prod.example/web Run fal-ai/flux/dev. Upload has no endpoint: -",
+        ),
+    ] = None,
+) -> None:
+    """Print the effective settings, secrets hidden, or everything that is wrong with them.
+
+    The policy file is checked with them.
+    """
     from falrpc_server import config
 
-    for name, value in config.effective(_load(config_file)):
+    settings, policy = _load_all(config_file)
+    if explain:
+        from falrpc_server.cli import explaining
+
+        raise typer.Exit(explaining.run(settings, policy, *explain))
+    for name, value in config.effective(settings):
         print(f"{name}={value}")
 
 
@@ -98,12 +154,23 @@ def healthcheck(
 
 
 def _load(config_file: Path | None) -> "Settings":
-    from falrpc_server.config import ConfigError
-    from falrpc_server.config.sources import load
+    return _load_all(config_file)[0]
+
+
+def _load_all(config_file: Path | None) -> "tuple[Settings, Policy]":
+    """Settings and the policy that they name, all files read; else all problems, and exit code 2."""
+    from falrpc_server.access_files import AccessFiles, problems_of
+    from falrpc_server.config import ConfigError, sources
 
     try:
-        return load(config_file)
+        settings = sources.load(config_file)
     except ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
-        raise typer.Exit(2) from None
+        problems = [*error.problems, *problems_of(sources.given_files(config_file))]
+    else:
+        try:
+            return settings, AccessFiles(settings).gate.policy
+        except ConfigError as error:
+            problems = error.problems
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    raise typer.Exit(2)
