@@ -8,6 +8,8 @@
 #   make test-faults       of them: what goes wrong between fal, the service and its callers
 #   make test-streams      of them: many streams, slow readers, shared following
 #   make test-uploads      of them: files of any size
+#   make test-security     of them: who may call what, hostile callers, floods, outside checks
+#   make test-overload     of them: more calls than can be served
 #   make test-clients      of them: clients in Go, Java, Node and Python, and their examples
 #   make soak     ten minutes of calls that come and go, for leaks (SOAK_SECONDS=600)
 #   make mutants  breaks the service in one way after the other, and sees that tests notice
@@ -24,7 +26,8 @@ TESTS ?= tests
 WORKERS ?= 2
 SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-conformance test-errors test-faults test-streams test-uploads test-clients soak mutants check gen format lock clean
+.PHONY: demo test test-conformance test-errors test-faults test-streams test-uploads test-clients test-security \
+	test-overload soak mutants check gen format lock clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/.runtime
@@ -39,7 +42,7 @@ test-conformance: test
 test-errors: TESTS = tests/errors tests/unit/test_error_bodies.py tests/unit/test_rpc_status.py tests/unit/test_status_table.py
 test-errors: test
 
-test-faults: TESTS = tests/faults tests/unit/test_retry.py tests/unit/test_retry_budget.py tests/unit/test_breaker.py \
+test-faults: TESTS = tests/faults tests/workers tests/unit/test_retry.py tests/unit/test_retry_budget.py tests/unit/test_breaker.py \
 	tests/unit/test_endpoint_limits.py tests/unit/test_resolver.py tests/unit/test_transport.py tests/unit/test_engine_errors.py
 test-faults: test
 
@@ -53,6 +56,18 @@ test-uploads: TESTS = tests/uploads tests/service/test_upload_calls.py tests/uni
 	tests/unit/test_storage_answers.py tests/unit/test_content_types.py tests/cli/test_inputs.py \
 	tests/emulator/test_blobs.py
 test-uploads: test
+
+test-security: TESTS = tests/security tests/external tests/service/test_forwarded_certificates.py \
+	tests/cli/test_explain.py tests/cli/test_token_command.py tests/unit/test_accounts.py \
+	tests/unit/test_authentication.py tests/unit/test_jwks.py \
+	tests/unit/test_certificates.py tests/unit/test_identity_patterns.py tests/unit/test_jwts.py \
+	tests/unit/test_metadata.py tests/unit/test_ownership.py tests/unit/test_policy.py \
+	tests/unit/test_policy_file.py tests/unit/test_tokens.py tests/unit/test_webhook_hosts.py
+test-security: test
+
+test-overload: TESTS = tests/overload tests/workers tests/unit/test_admission.py tests/unit/test_admission_fairness.py \
+	tests/unit/test_memory.py
+test-overload: test
 
 test-clients: TESTS = tests/clients tests/packaging/test_generated.py tests/cli/test_channels.py
 test-clients: test

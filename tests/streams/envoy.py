@@ -14,7 +14,7 @@ from typing import IO, Any
 import httpx
 import pytest
 
-__all__ = ["Envoy", "configured_envoy", "running_envoy"]
+__all__ = ["Envoy", "bootstrap", "configured_envoy", "running_envoy"]
 
 START_SECONDS_MAX = 60
 LIFE_SECONDS_MAX = 300  # whatever becomes of the tests
@@ -50,7 +50,7 @@ async def running_envoy(upstream: str, idle_seconds: float) -> AsyncIterator[Env
         upstream: The gateway's `host:port`.
         idle_seconds: How long a stream may be silent, for the listener and for the route.
     """
-    async with configured_envoy(json.dumps(_bootstrap(upstream, idle_seconds))) as envoy:
+    async with configured_envoy(json.dumps(bootstrap(upstream, idle_seconds))) as envoy:
         yield envoy
 
 
@@ -113,7 +113,7 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def _bootstrap(upstream: str, idle_seconds: float) -> dict[str, Any]:
+def bootstrap(upstream: str, idle_seconds: float) -> dict[str, Any]:
     """Its configuration. A route's `timeout` bounds whole answers, 15 s by default: no stream outlives it."""
     host, _, port = upstream.rpartition(":")
     idle = f"{idle_seconds:g}s"

@@ -66,7 +66,9 @@ async def test_the_first_event_beside_others(gateway: Gateway) -> None:
 @contextlib.asynccontextmanager
 async def crowd(gateway: Gateway) -> AsyncIterator[None]:
     """Keeps STREAMS streams open, with an event every TICK_SECONDS on each."""
-    async with grpc.aio.insecure_channel(gateway.address) as channel:
+    # As many as a connection carries: others need one of their own.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(gateway.address, options=options) as channel:
         stub = v1.FalServiceStub(channel)
         asked = stream("emulator/ticks", f'{{"events":1000000,"seconds":{TICK_SECONDS}}}')
         calls = [stub.Stream(asked, timeout=LONG) for _ in range(STREAMS)]

@@ -1,18 +1,20 @@
 """Many requests that are followed at once share what status calls there are."""
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 
 import pytest
 from tests.conftest import Fal, running_gateway
-from tests.processes.channels import own_channel
+from tests.processes.channels import own_channels
 from tests.service.test_queue_calls import request
 from tests.streams.test_shared_watching import rest_of
 
 from falrpc import v1
 
 REQUESTS = 1_000
+CONNECTIONS = 2  # each has room for 500 calls
 RATE = 50.0  # status calls in a second
 WINDOW_SECONDS = 10  # a second in which this machine stood still shows more calls than left
 ENDS_SECONDS = 20.0  # from the first end to the last
@@ -27,9 +29,9 @@ async def test_a_thousand_requests(emulator_url: str, fal: Fal, streams: bool) -
     limits = {"status_calls_per_second": RATE, "breaker_failures": 1_000_000}
     async with (
         running_gateway(emulator_url=emulator_url, **limits) as gateway,
-        own_channel(gateway.address) as channel,  # a connection has room for 1,000 calls
+        own_channels(gateway.address, CONNECTIONS) as channels,
     ):
-        followers = v1.FalServiceStub(channel)
+        followers = itertools.cycle(map(v1.FalServiceStub, channels))
         if not streams:
             fal.will("edge_page", operation="status_stream", times=None)
         gate = asyncio.Semaphore(AT_ONCE)
@@ -42,7 +44,7 @@ async def test_a_thousand_requests(emulator_url: str, fal: Fal, streams: bool) -
         async def seen_late(handle: v1.RequestHandle) -> tuple[float, int]:
             """How long after its end the request's end was seen, and which state was seen."""
             following = asyncio.create_task(
-                rest_of(followers.StreamStatus(v1.StreamStatusRequest(handle=handle), timeout=LONG))
+                rest_of(next(followers).StreamStatus(v1.StreamStatusRequest(handle=handle), timeout=LONG))
             )
             # Ends at all times: before the first look, between looks, and long after.
             await asyncio.sleep(ends.pop())
