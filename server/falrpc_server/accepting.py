@@ -9,7 +9,8 @@ that are no text raise there, and grpc takes that for the server's end: one fram
 connection, before any interceptor, ends the listener and every call on it (grpcio 1.85.1). Here such calls
 are answered UNIMPLEMENTED without a look at their names.
 
-There is no public way to do so. Tests of both fail with a version of grpc that has changed its inner parts.
+There is no public way to do so. With a version of grpc that has changed its inner parts the tests of names
+that are no text fail; that several calls are taken at once only the figures of tests/overload show.
 """
 
 import asyncio
